@@ -1,0 +1,39 @@
+"""Errors a user can cause or mend: each message is one sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class UNetError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class InputError(UNetError):
+    """An image, label array or option cannot be used as it is."""
+
+
+class SettingsError(InputError):
+    """A setting is outside its bounds."""
+
+
+class AnnotationError(InputError):
+    """The annotation cannot be trained on."""
+
+
+class SizeError(InputError):
+    """A spatial size does not fit the network."""
+
+
+class ModelFileError(UNetError):
+    """A model file is missing, truncated, foreign or newer than this program."""
+
+
+class OutputError(UNetError):
+    """A result cannot be written."""
+
+
+class DeviceMemoryError(UNetError):
+    """Not even the smallest tile or batch fits into the device's memory."""
+
+
+class TrainingError(UNetError):
+    """Training cannot go on (for example the loss is no longer finite)."""

@@ -1,0 +1,90 @@
+"""What long work reports: small frozen dataclasses, the same for a panel, a test and a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from napari_unet.core.model import Model
+    from napari_unet.core.training_state import TrainingState
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Quality on the validation cells: average precision TP / (TP + FP + FN) and F1.
+
+    ``nan`` where there is nothing to compare with. In task ``classes`` ``ap50`` and ``ap75`` are
+    nan and ``f1`` is the mean class IoU.
+    """
+
+    ap50: float
+    ap75: float
+    f1: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    """Data, split and device are ready."""
+
+    device: str
+    objects: int
+    validation_objects: int
+    trained_pixels: int
+    diameter: float | None
+    first_step: int
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One optimiser step is done. ``fraction`` of the budget is used up."""
+
+    step: int
+    seconds: float
+    loss: float
+    learning_rate: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The network was judged as prediction would use it. ``model`` is usable at once."""
+
+    step: int
+    seconds: float
+    scores: Scores
+    best: bool
+    model: Model = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class TrainingFinished:
+    """The end of a run: the model to use and why it was chosen.
+
+    ``before`` are the scores of the base on the validation cells (None from scratch), ``after``
+    those of ``model``. ``decision`` explains in one sentence which weights were kept. ``state``
+    resumes the run.
+    """
+
+    model: Model = field(repr=False, compare=False)
+    before: Scores | None
+    after: Scores
+    decision: str
+    reason: Literal["finished", "stopped"]
+    steps: int
+    seconds: float
+    state: TrainingState = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class TileDone:
+    """Class probabilities of one tile: ``(K, y, x)`` float32 for ``[slices]`` of the image."""
+
+    slices: tuple[slice, slice]
+    probabilities: npt.NDArray[np.float32] = field(repr=False, compare=False)
+    done: int
+    total: int

@@ -1,0 +1,98 @@
+"""Intensity scaling, computed once per image and never per tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.planes import Plane
+
+#: At most about this many pixels of an image are read to find its percentiles.
+SAMPLE_PIXELS = 4_000_000
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Percentiles that are mapped to 0 and 1.
+
+    Attributes
+    ----------
+    low, high
+        Percentiles (0 to 100) of each channel.
+    """
+
+    low: float = 1.0
+    high: float = 99.8
+
+    def measure(self, plane: Plane) -> IntensityScale:
+        """Read a plane (or a sample of a huge one) and return its intensity scale.
+
+        Raises
+        ------
+        InputError
+            If the image holds NaN or infinite values.
+        """
+        sample = sample_pixels(plane)
+        if not np.isfinite(sample).all():
+            raise InputError(
+                "The image contains NaN or infinite values; replace them (for example by 0) first."
+            )
+        low, high = np.percentile(sample, [self.low, self.high], axis=1)
+        # A constant channel becomes 0 everywhere instead of dividing by nothing. A few bright
+        # pixels on an otherwise constant channel still deserve a range: fall back to the maximum.
+        flat = high <= low
+        high = np.where(flat, sample.max(axis=1), high)
+        span = np.where(high > low, high - low, 1.0)
+        return IntensityScale(offset=low.astype(np.float32), gain=(1 / span).astype(np.float32))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a model file."""
+        return {"low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """One offset and gain per channel, in the image's own intensity unit."""
+
+    offset: npt.NDArray[np.float32]
+    gain: npt.NDArray[np.float32]
+
+    def apply(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Scale ``(C, y, x)`` pixels; the result is float32 and clipped to -1..4.
+
+        The clip keeps single hot pixels from dominating; it is far outside the usual range.
+
+        Raises
+        ------
+        InputError
+            If the pixels hold NaN or infinite values.
+        """
+        values = (pixels.astype(np.float32) - self.offset[:, None, None]) * self.gain[:, None, None]
+        if not np.isfinite(values).all():
+            raise InputError(
+                "The image contains NaN or infinite values; replace them (for example by 0) first."
+            )
+        return np.clip(values, -1, 4)
+
+
+def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:
+    """Return ``(C, n)`` pixels of a plane: all, or blocks on a regular grid of a huge one."""
+    height, width = plane.shape
+    if height * width <= SAMPLE_PIXELS:
+        return plane.read(0, height, 0, width).reshape(plane.channels, -1)
+    per_axis = int(np.sqrt(SAMPLE_PIXELS)) // _BLOCK
+    rows = np.unique(np.linspace(0, max(0, height - _BLOCK), per_axis).astype(int))
+    columns = np.unique(np.linspace(0, max(0, width - _BLOCK), per_axis).astype(int))
+    blocks = [
+        plane.read(y, min(y + _BLOCK, height), x, min(x + _BLOCK, width)).reshape(
+            plane.channels, -1
+        )
+        for y in rows
+        for x in columns
+    ]
+    return np.concatenate(blocks, axis=1)

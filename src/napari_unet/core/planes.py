@@ -1,0 +1,123 @@
+"""One image plane behind any array: numpy, memory map, zarr or dask, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A 2-D image with one or more channels; nothing is read before :meth:`read`.
+
+    Attributes
+    ----------
+    array
+        The array that holds the pixels, 2-D, or 3-D with a channel axis.
+    channel_axis
+        Axis of the channels in ``array`` (not negative), or None for a 2-D array.
+    picked
+        Channels that are used, in order.
+    """
+
+    array: Any
+    channel_axis: int | None = None
+    picked: tuple[int, ...] = field(default=(0,))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        sizes = [int(n) for axis, n in enumerate(self.array.shape) if axis != self.channel_axis]
+        return sizes[0], sizes[1]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that are read."""
+        return len(self.picked)
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
+        """Return the window ``[top:bottom, left:right]`` as ``(C, y, x)`` float32."""
+        window: list[Any] = [slice(top, bottom), slice(left, right)]
+        if self.channel_axis is None:
+            return np.asarray(self.array[tuple(window)], dtype=np.float32)[None]
+        window.insert(self.channel_axis, slice(None))
+        pixels = np.moveaxis(np.asarray(self.array[tuple(window)]), self.channel_axis, 0)
+        return pixels[list(self.picked)].astype(np.float32)
+
+    def read_mirrored(
+        self, top: int, bottom: int, left: int, right: int
+    ) -> npt.NDArray[np.float32]:
+        """Return a window of the image mirrored without end beyond its borders.
+
+        The mirror stands on the border pixel (numpy's ``reflect``), so its period along an axis
+        of ``n`` pixels is ``2 (n - 1)``; an axis of one pixel is repeated. Only the pixels that
+        are needed are read.
+        """
+        height, width = self.shape
+        rows = mirrored_indices(top, bottom, height)
+        columns = mirrored_indices(left, right, width)
+        first_row, first_column = int(rows.min()), int(columns.min())
+        pixels = self.read(first_row, int(rows.max()) + 1, first_column, int(columns.max()) + 1)
+        inside = 0 <= top and bottom <= height and 0 <= left and right <= width
+        if inside:
+            return pixels
+        return pixels[:, (rows - first_row)[:, None], (columns - first_column)[None, :]]
+
+
+def mirrored_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
+    """Return the indices inside ``0..size-1`` that mirrored coordinates ``start..stop-1`` show."""
+    coordinates = np.arange(start, stop)
+    if size == 1:
+        return np.zeros_like(coordinates)
+    period = 2 * (size - 1)
+    folded = np.mod(coordinates, period)
+    return np.minimum(folded, period - folded)
+
+
+def as_plane(image: Any, channel_axis: int | None = None) -> Plane:
+    """Wrap a 2-D, RGB(A) or multi-channel array.
+
+    Parameters
+    ----------
+    image
+        ``(Y, X)``, ``(Y, X, 3)`` or ``(Y, X, 4)``, or any position of ``channel_axis``. An alpha
+        channel of an RGB image is not used.
+    channel_axis
+        Axis of the channels; without it a last axis of 3 or 4 is taken as RGB(A).
+
+    Raises
+    ------
+    InputError
+        If the array is not one plane, empty, or not made of real numbers.
+    """
+    if isinstance(image, Plane):
+        return image
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        image = np.asarray(image)
+    kind = np.dtype(image.dtype).kind
+    if kind not in "buif":
+        raise InputError(f"The image must hold real numbers, not {image.dtype}.")
+    if 0 in image.shape:
+        raise InputError(f"The image is empty (its shape is {tuple(image.shape)}).")
+    if image.ndim == 2 and channel_axis is None:
+        return Plane(image)
+    if image.ndim != 3:
+        raise InputError(
+            f"One plane has 2 axes (or 3 with channels), this array has {image.ndim}; "
+            "give one plane at a time."
+        )
+    rgb = channel_axis is None and image.shape[-1] in (3, 4)
+    if channel_axis is None and not rgb:
+        raise InputError(
+            f"An array of shape {tuple(image.shape)} is a stack or has channels; give one plane "
+            "at a time or say which axis holds the channels."
+        )
+    axis = 2 if channel_axis is None else int(channel_axis) % 3
+    count = int(image.shape[axis])
+    picked = tuple(range(3 if rgb else count))
+    return Plane(image, axis, picked)
