@@ -257,6 +257,13 @@ class AugmentationSettings(Settings):
     inversion: float = setting(
         0.0, "Probability of exchanging bright and dark.", minimum=0, maximum=1, expert=True
     )
+    desaturation: float = setting(
+        0.0,
+        "Probability of turning a colour crop into gray, by a random mixture of its channels.",
+        minimum=0,
+        maximum=1,
+        expert=True,
+    )
 
 
 @dataclass(frozen=True)
