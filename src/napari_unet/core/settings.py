@@ -176,9 +176,7 @@ class WeightMapSettings(Settings):
     w0: float = setting(
         10.0, "Extra weight of the gap between two neighbouring objects.", minimum=0, maximum=1000
     )
-    sigma: float = setting(
-        5.0, "Reach of that extra weight.", minimum=0.1, maximum=100, unit="px"
-    )
+    sigma: float = setting(5.0, "Reach of that extra weight.", minimum=0.1, maximum=100, unit="px")
     class_balance: bool = setting(True, "Give rare and frequent classes the same total weight.")
     ridge: int = setting(
         1,
@@ -242,9 +240,7 @@ class AugmentationSettings(Settings):
         unit="px",
         expert=True,
     )
-    gamma: float = setting(
-        0.3, "Change of the intensity curve.", minimum=0, maximum=1, expert=True
-    )
+    gamma: float = setting(0.3, "Change of the intensity curve.", minimum=0, maximum=1, expert=True)
     contrast: float = setting(
         0.2, "Change of brightness and contrast.", minimum=0, maximum=1, expert=True
     )
@@ -252,7 +248,12 @@ class AugmentationSettings(Settings):
         0.05, "Largest standard deviation of added noise.", minimum=0, maximum=1, expert=True
     )
     blur: float = setting(
-        0.0, "Largest standard deviation of added blur.", minimum=0, maximum=5, unit="px", expert=True
+        0.0,
+        "Largest standard deviation of added blur.",
+        minimum=0,
+        maximum=5,
+        unit="px",
+        expert=True,
     )
     inversion: float = setting(
         0.0, "Probability of exchanging bright and dark.", minimum=0, maximum=1, expert=True

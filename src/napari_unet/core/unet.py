@@ -93,7 +93,9 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 # A 2 x 2, stride 2 up-convolution feeds each output pixel from one input pixel.
-                taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+                taps = (
+                    1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+                )
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

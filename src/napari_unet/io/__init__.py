@@ -1,0 +1,1 @@
+"""Files: images, masks, measurements, projects. No Qt."""
