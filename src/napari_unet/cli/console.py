@@ -1,0 +1,86 @@
+"""What the command line shows and hears: progress bars, messages, Ctrl+C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+PROGRAM = "napari-unet"
+OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+def say(text: str = "") -> None:
+    """Write a line of the result to standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Write a remark to standard error, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+def fail(text: str) -> int:
+    """Write the one sentence that says what went wrong; return the exit status."""
+    sys.stderr.write(f"{PROGRAM}: {text}\n")
+    return BAD_INPUT
+
+
+def bar(total: float, unit: str, description: str, **options: Any) -> tqdm[Any]:
+    """Return a progress bar on standard error; in a log file it writes a line only now and then."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=description,
+        file=sys.stderr,
+        mininterval=interval,
+        dynamic_ncols=True,
+        **options,
+    )
+
+
+class Interruptible:
+    """Turns the first Ctrl+C into a request, so that what is done can be kept.
+
+    A second Ctrl+C ends the program at once. In a thread, where signals do not arrive, it only
+    stays silent.
+    """
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self) -> bool:
+        """Tell whether the user pressed Ctrl+C."""
+        return self._asked.is_set()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        sys.stderr.write("\nStopping; what is done is kept (press Ctrl+C again to end at once).\n")

@@ -1,0 +1,240 @@
+"""The options of every command. Nothing here imports numpy or PyTorch: ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from napari_unet.cli.console import BAD_INPUT, fail
+from napari_unet.cli.options import OptionGroups
+from napari_unet.core.settings import (
+    AnnotationSettings,
+    AugmentationSettings,
+    InstanceSettings,
+    NetworkSettings,
+    TileSettings,
+    TrainSettings,
+    WeightMapSettings,
+)
+
+#: Word that chooses the shipped model when there is one.
+AUTO = "auto"
+
+_EXAMPLES = """\
+examples:
+  napari-unet                                             open napari with the panels
+  napari-unet train cells.tif painted.tif --model my.safetensors
+  napari-unet segment images/ --model my.safetensors --output masks/
+  napari-unet evaluate masks/ truth/
+"""
+
+_TRAIN = """\
+Train a U-Net on painted cells. Give each image together with its painted labels, an image of the
+same size: 0 = not painted, 1, 2, 3 ... = one number per cell, -1 = painted background (optional).
+A few cells are enough. Training starts from the model that comes with the program, if there is
+one. Ctrl+C ends it early and saves the best model so far.
+"""
+
+_SEGMENT = """\
+Find the objects in images. Writes <name>_masks.tif (opens in ImageJ, one number per object) and
+<name>_measurements.csv for each image. Stacks and time series are segmented plane by plane. The
+network's tiles are joined without seams, whatever their size.
+"""
+
+_EVALUATE = """\
+Compare segmentations with the truth: two label images, or two folders in which the file names
+match (with or without _masks at the end). Prints the average precision TP / (TP + FP + FN) and
+F1 at several overlaps (intersection over union), and pixel-wise errors.
+"""
+
+_WEIGHT_MAP = """\
+Compute what the network would be trained on: the weight of every pixel (float32 TIFF). Pixels that
+are ignored have weight 0; gaps between neighbouring objects have high weights.
+"""
+
+_DEMO = """\
+The whole job on simulated nuclei, in under three minutes on two processor cores: paint a few
+cells, train, segment another image, compare with the exact truth, and write masks, measurements,
+the model and a picture that shows it all. Needs no display and no network.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write one sentence to standard error and exit with status 2."""
+        sentence = f"{message[:1].upper()}{message[1:].rstrip('.')}"
+        fail(f"{sentence} (see: {self.prog} --help).")
+        raise SystemExit(BAD_INPUT)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def build_parser(arguments: Sequence[str]) -> Parser:
+    """Return the parser; ``arguments`` decide whether expert settings are listed."""
+    show = "--help-all" in arguments
+    parser = Parser(
+        prog="napari-unet",
+        description="Fine-tune a U-Net on a few painted cells and get seam-free masks.",
+        epilog=_EXAMPLES,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    _add_train(_command(commands, "train", "train on painted cells", _TRAIN), show)
+    _add_segment(_command(commands, "segment", "find objects in images", _SEGMENT), show)
+    _add_evaluate(_command(commands, "evaluate", "compare masks with the truth", _EVALUATE))
+    _add_weight_map(
+        _command(commands, "weight-map", "see what will be trained on", _WEIGHT_MAP), show
+    )
+    _add_info(_command(commands, "info", "show what is in a model file", "Describe a model."))
+    _add_demo(_command(commands, "demo", "the whole job on simulated nuclei", _DEMO))
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[Parser], name: str, summary: str, description: str
+) -> Parser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="say more about what is being done"
+    )
+    return parser
+
+
+def _settings(parser: Parser, show_experts: bool) -> OptionGroups:
+    parser.add_argument(
+        "--help-all", action="help", help="show this help with the expert settings and exit"
+    )
+    return OptionGroups(parser, show_experts=show_experts)
+
+
+def _add_train(parser: Parser, show_experts: bool) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="IMAGE LABELS", help="images and their painted labels, in turn"
+    )
+    parser.add_argument("--model", required=True, metavar="OUT", help="model file to write")
+    parser.add_argument(
+        "--base",
+        default=AUTO,
+        metavar="NAME|PATH|none",
+        help="model to start from; none = from scratch (default: the shipped one, if there is one)",
+    )
+    parser.add_argument(
+        "--recipe", metavar="FILE", help="settings from a JSON file; options given here win"
+    )
+    options = _settings(parser, show_experts)
+    options.add(AnnotationSettings, experts=("margin",), drop_choices=("boxes",))
+    options.add(TrainSettings)
+    options.add(WeightMapSettings, experts=("class_balance", "ridge", "w0", "sigma"))
+    options.add(NetworkSettings, experts=("base_channels", "depth"))
+    options.add(AugmentationSettings, prefix="augment-")
+
+
+def _add_segment(parser: Parser, show_experts: bool) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="images, folders of images, or patterns (*.tif)"
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="NAME|PATH", help="model to use, for example nuclei"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="formats of the masks, one or more (default: tiff)",
+    )
+    parser.add_argument(
+        "--diameter",
+        type=_diameter,
+        default=AUTO,
+        metavar="PX",
+        help="typical object diameter in the images; auto = estimated for each image, "
+        "none = no resizing (default: auto)",
+    )
+    parser.add_argument(
+        "--link",
+        action="store_true",
+        help="in stacks and time series, keep an object's number from plane to plane",
+    )
+    options = _settings(parser, show_experts)
+    options.add(TileSettings)
+    options.add(InstanceSettings)
+
+
+def _add_evaluate(parser: Parser) -> None:
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="label image or folder")
+    parser.add_argument("truth", metavar="TRUTH", help="label image or folder")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+
+def _add_weight_map(parser: Parser, show_experts: bool) -> None:
+    parser.add_argument("labels", metavar="LABELS", help="painted labels")
+    parser.add_argument("--output", required=True, metavar="FILE", help="TIFF file to write")
+    options = _settings(parser, show_experts)
+    options.add(WeightMapSettings)
+    options.add(AnnotationSettings, drop_choices=("boxes",))
+
+
+def _add_info(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model file, or the name of a shipped one")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _add_demo(parser: Parser) -> None:
+    parser.add_argument(
+        "--output", default="demo-output", metavar="DIR", help="folder (default: demo-output)"
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, default=60.0, metavar="S", help="training time (default: 60)"
+    )
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{parser.prog} {version('napari-unet-finetune')}\n")
+        parser.exit()
+
+
+def _diameter(text: str) -> float | str | None:
+    if text in (AUTO, "none"):
+        return AUTO if text == AUTO else None
+    return _positive(text)
+
+
+def _seconds(text: str) -> float:
+    return _positive(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
