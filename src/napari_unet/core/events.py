@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Quality on the validation cells: average precision TP / (TP + FP + FN) and F1.
+    """Quality on painted cells: average precision TP / (TP + FP + FN), F1 at IoU 0.5, overlap.
 
-    ``nan`` where there is nothing to compare with. In task ``classes`` ``ap50`` and ``ap75`` are
-    nan and ``f1`` is the mean class IoU.
+    ``overlap`` is the mean, over the painted objects, of the largest IoU with a predicted one.
+    ``nan`` where there is nothing to compare with. In task ``classes`` ``ap50``, ``ap75`` and
+    ``overlap`` are nan and ``f1`` is the mean class IoU.
     """
 
     ap50: float
     ap75: float
     f1: float
+    overlap: float
     loss: float
 
 

@@ -1,0 +1,149 @@
+"""The end of a training run: which weights are delivered, with which thresholds, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from napari_unet.core.events import Scores
+from napari_unet.core.fine_tuning import MIXTURES, Candidate, choose, mixture
+from napari_unet.core.judging import fit_thresholds, predict_region, quality, scores
+from napari_unet.core.model import Model
+from napari_unet.core.optimization import Optimization
+from napari_unet.core.preparation import JudgedRegion, PreparedData
+from napari_unet.core.settings import TileSettings
+
+#: Thresholds are fitted on at most this many network pixels; beyond, on the validation cells.
+_MOST_FITTED_PIXELS = 1_500_000
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The chosen model, its scores on the judged cells, and the reason in one sentence."""
+
+    model: Model
+    scores: Scores
+    decision: str
+
+
+def deliver(
+    run: Optimization,
+    regions: Sequence[JudgedRegion],
+    base: Model | None,
+    before: Scores | None,
+    data: PreparedData,
+) -> Delivery:
+    """Choose between base, trained weights and mixtures of both; fit thresholds; explain.
+
+    The base is among the candidates and wins ties, so what is delivered is never worse than it
+    on the judged cells.
+    """
+    tiles = TileSettings(device=run.settings.device)
+    judged_on = (
+        f"{data.validation_objects} held-back cells"
+        if data.validation
+        else "the painted cells (too few to hold any back)"
+    )
+    if run.settings.annotation.task == "classes":
+        judged_on = "the held-back pixels" if data.validation else "the painted pixels"
+
+    def judge(model: Model) -> Scores:
+        return scores([predict_region(model, r, tiles) for r in regions], regions, model)
+
+    candidates = []
+    if base is not None and before is not None:
+        candidates.append(Candidate("base", base.net.state_dict(), before, quality(before)))
+    for name, weights in _trained_weights(run, base):
+        found = judge(run.model_with(weights))
+        candidates.append(Candidate(name, weights, found, quality(found)))
+    if not candidates:
+        weights = run.start.net.state_dict()
+        found = judge(run.start)
+        candidates.append(Candidate("start", weights, found, quality(found)))
+    best, decision = choose(candidates, judged_on)
+    model = run.model_with(best.weights)
+    after = best.scores
+    fitted = _with_fitted_thresholds(model, regions, data, tiles)
+    if fitted is not None:
+        refitted = judge(fitted)
+        if quality(refitted) >= best.quality:
+            model, after = fitted, refitted
+    decision = _with_cause(decision, run, after)
+    return Delivery(replace(model, training=_summary(run, data, before, after)), after, decision)
+
+
+def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the weights worth judging: best and last average, and mixtures with the base."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    if run.step == 0:
+        return found
+    last = {name: value.cpu() for name, value in run.average.items()}
+    best = {name: value.cpu() for name, value in run.best.items()}
+    options = [last]
+    if run.best_quality is not None:
+        options.append(best)
+    for weights in options:
+        if not all(bool(np.isfinite(value.numpy()).all()) for value in weights.values()):
+            continue
+        found.append(("tuned", weights))
+        if base is not None:
+            found += [
+                ("mixture", mixture(base.net.state_dict(), weights, share))
+                for share in MIXTURES
+                if share < 1
+            ]
+    return found
+
+
+def _with_fitted_thresholds(
+    model: Model, regions: Sequence[JudgedRegion], data: PreparedData, tiles: TileSettings
+) -> Model | None:
+    if model.task == "classes":
+        return None
+    painted = data.painted
+    if sum(region.cost for region in painted) > _MOST_FITTED_PIXELS:
+        painted = tuple(regions)
+    probabilities = [predict_region(model, region, tiles) for region in painted]
+    return replace(model, instances=fit_thresholds(probabilities, painted, model))
+
+
+def _with_cause(decision: str, run: Optimization, after: Scores) -> str:
+    """Name what went wrong, so that an empty or broken result is never delivered silently."""
+    if run.broken:
+        return f"Training was ended early because {run.broken}. {decision}"
+    empty = after.overlap == 0 or (math.isnan(after.ap50) and after.f1 == 0)
+    if empty:
+        return (
+            "The network finds none of the painted objects yet: train longer, paint more objects, "
+            f"or start from a shipped model. {decision}"
+        )
+    return decision
+
+
+def _summary(
+    run: Optimization, data: PreparedData, before: Scores | None, after: Scores
+) -> dict[str, Any]:
+    """Return what the model file remembers about its training."""
+
+    def plain(result: Scores | None) -> dict[str, float | None] | None:
+        if result is None:
+            return None
+        figures = {
+            name: getattr(result, name) for name in ("ap50", "ap75", "f1", "overlap", "loss")
+        }
+        return {name: None if math.isnan(v) else round(v, 4) for name, v in figures.items()}
+
+    return {
+        "base": run.start.name if run.fine_tuning else None,
+        "steps": run.step,
+        "objects": data.objects,
+        "validation_objects": data.validation_objects,
+        "trained_pixels": data.trained_pixels,
+        "before": plain(before),
+        "after": plain(after),
+        "settings": run.settings.to_dict(),
+    }

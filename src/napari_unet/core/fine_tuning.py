@@ -1,0 +1,134 @@
+"""What keeps fine-tuning safe: an anchor to the base model, mixtures of weights, and a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from napari_unet.core.events import Scores
+
+#: Below this average precision on the painted cells the base knows too little to be followed.
+TRUSTWORTHY = 0.3
+#: Shares of the tuned weights that are tried in the end; the rest comes from the base.
+MIXTURES = (1.0, 0.5)
+
+
+def anchor_strength(setting: float, base: Scores | None) -> float:
+    """Return the weight of the anchor term.
+
+    A base that already segments the painted cells well is followed closely where nothing was
+    painted; one that fails there must not hold the network back.
+    """
+    if base is None or not base.ap50 > TRUSTWORTHY:
+        return 0.0
+    return setting * (base.ap50 - TRUSTWORTHY) / (1 - TRUSTWORTHY)
+
+
+@dataclass
+class Anchor:
+    """Keeps the answer of a frozen base network on pixels that were not painted.
+
+    Knowledge distillation (Hinton et al. 2015) restricted to ignored pixels, as in learning
+    without forgetting (Li and Hoiem 2016).
+
+    Attributes
+    ----------
+    base
+        The base network in evaluation mode.
+    strength
+        Weight relative to the cross entropy of the painted pixels.
+    """
+
+    base: nn.Module
+    strength: float
+
+    def loss(self, logits: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+        """Mean cross entropy between base and network over the ignored pixels of a batch."""
+        ignored = (weight == 0).to(logits.dtype)
+        with torch.no_grad():
+            answer = torch.softmax(self.base(images).float(), dim=1)
+        difference = -(answer * torch.log_softmax(logits.float(), dim=1)).sum(dim=1)
+        return self.strength * (difference * ignored).sum() / ignored.sum().clamp(min=1)
+
+
+def mixture(base: dict[str, Tensor], tuned: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Interpolate two state dictionaries: ``(1 - share) * base + share * tuned``.
+
+    Weight-space ensembles of a pretrained and a fine-tuned network keep more of what the former
+    knew than either stopping early or lower rates (Wortsman et al. 2022).
+    """
+    return {
+        name: torch.lerp(value, tuned[name], share) if value.is_floating_point() else tuned[name]
+        for name, value in base.items()
+    }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that might be delivered, with their scores on the validation cells."""
+
+    name: str
+    weights: dict[str, Tensor]
+    scores: Scores
+    quality: float
+
+
+def choose(candidates: Iterable[Candidate], judged_on: str) -> tuple[Candidate, str]:
+    """Pick the best candidate (the first of equals) and explain the decision in one sentence.
+
+    The first candidate is the base if there is one, so that a tie keeps what was known.
+    """
+    options = list(candidates)
+    best = max(options, key=lambda candidate: candidate.quality)
+    figures = (
+        f"AP {best.scores.ap50:.2f}"
+        if best.scores.ap50 == best.scores.ap50
+        else (f"mean IoU {best.scores.f1:.2f}")
+    )
+    base = options[0] if options[0].name == "base" else None
+    if base is None:
+        return best, f"The trained network reaches {figures} on {judged_on}."
+    before = _figure(base.scores)
+    if best is base:
+        return best, (
+            f"The base model is kept: training did not improve on its {before} on {judged_on}."
+        )
+    kind = (
+        "the trained network" if best.name == "tuned" else "a mixture of base and trained weights"
+    )
+    return best, f"{kind.capitalize()} is kept: {before} before, {figures} after, on {judged_on}."
+
+
+def _figure(scores: Scores) -> str:
+    if scores.ap50 == scores.ap50:
+        return f"AP {scores.ap50:.2f}"
+    return f"mean IoU {scores.f1:.2f}"
+
+
+def freeze_norm(net: nn.Module) -> None:
+    """Use the running statistics of batch normalisation from now on, in training as in use."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def measure_norm(net: nn.Module, draw: Callable[[], Tensor], batches: int) -> None:
+    """Set batch-norm statistics to their plain mean over some batches.
+
+    A moving average lags behind weights that change fast, and on a few cells each batch looks
+    different; the network then answers "background" everywhere in use although its training loss
+    is low.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    with torch.no_grad():
+        for _ in range(batches):
+            net(draw())
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,304 @@
+"""The optimiser's side of a training run: steps, moving average, best weights, restart."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from napari_unet.core.augmentation import Augmentation
+from napari_unet.core.errors import DeviceMemoryError
+from napari_unet.core.events import Scores
+from napari_unet.core.fine_tuning import (
+    Anchor,
+    anchor_strength,
+    freeze_norm,
+    measure_norm,
+)
+from napari_unet.core.model import Model
+from napari_unet.core.preparation import PreparedData
+from napari_unet.core.sampling import Batch, CropSampler
+from napari_unet.core.settings import TrainSettings
+from napari_unet.core.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+Weights = dict[str, Tensor]
+
+#: Fine-tuning moves weights that are good already: smaller steps than from scratch.
+FINE_TUNING_RATE = 0.5
+#: From scratch, batch-norm statistics are fixed after this share of the run.
+NORM_FREEZE = 0.5
+_NORM_BATCHES = 8
+_AVERAGE_DECAY = 0.99
+_WARM_UP_STEPS = 20
+_LARGEST_GRADIENT = 5.0
+
+
+class Optimization:
+    """One network being trained, with everything a stop and restart has to bring back.
+
+    Parameters
+    ----------
+    start
+        The model to start from; it is not changed.
+    data
+        Crops are drawn from its images.
+    settings
+        Batch, crop, rates, seed.
+    device
+        Where to compute.
+    fine_tuning
+        Whether ``start`` is trained already: batch-norm statistics stay fixed from the first
+        step, and rates are smaller.
+    """
+
+    def __init__(
+        self,
+        start: Model,
+        data: PreparedData,
+        settings: TrainSettings,
+        device: torch.device,
+        *,
+        fine_tuning: bool,
+    ) -> None:
+        self.start, self.settings, self.device = start, settings, device
+        self.net = copy.deepcopy(start.net).to(device, memory_format=torch.channels_last).train()
+        self.average = self._weights()
+        self.best = self._weights()
+        self.best_quality: float | None = None
+        self.step = self.validations = 0
+        self.broken = ""
+        self.fine_tuning = self.frozen_norm = fine_tuning
+        self._anchor: Anchor | None = None
+        self._optimizer = self._make_optimizer()
+        generator = torch.Generator().manual_seed(settings.seed)
+        self._sampler = CropSampler(
+            data.images,
+            crop=self.net.input_size(settings.crop),
+            batch=settings.batch,
+            augmentation=Augmentation(settings.augmentation, generator),
+            in_channels=self.net.in_channels,
+        )
+        if self.frozen_norm:
+            freeze_norm(self.net)
+
+    def _weights(self) -> Weights:
+        return {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        parameters = list(self.net.parameters())
+        if settings.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, self._rate, momentum=0.99, weight_decay=settings.weight_decay
+            )
+        return torch.optim.AdamW(parameters, self._rate, weight_decay=settings.weight_decay)
+
+    @property
+    def _rate(self) -> float:
+        return self.settings.learning_rate * (FINE_TUNING_RATE if self.fine_tuning else 1.0)
+
+    def anchor_to(self, base: Model | None, scores: Scores | None) -> None:
+        """Keep close to a base model where nothing is painted, as far as it deserves it."""
+        strength = anchor_strength(self.settings.anchor, scores)
+        if base is None or strength == 0:
+            return
+        teacher = copy.deepcopy(base.net).to(self.device, memory_format=torch.channels_last)
+        self._anchor = Anchor(teacher.eval().requires_grad_(False), strength)
+
+    def advance(self, fraction: float) -> tuple[float, float]:
+        """Do one step at ``fraction`` (0 to 1) of the budget; return loss and learning rate.
+
+        A loss that is not finite changes nothing and sets :attr:`broken` to the reason.
+        """
+        if not self.frozen_norm and fraction >= NORM_FREEZE:
+            measure_norm(
+                self.net, lambda: self._to_device(self._sampler.draw()).image, _NORM_BATCHES
+            )
+            freeze_norm(self.net)
+            self.frozen_norm = True
+        rate = self._scheduled(fraction)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._step_within_memory()
+        if not math.isfinite(loss):
+            self.broken = "the loss is no longer a finite number"
+            logger.error("Training stopped at step %d: %s", self.step, self.broken)
+            return loss, rate
+        self.step += 1
+        self._update_average()
+        return loss, rate
+
+    def _scheduled(self, fraction: float) -> float:
+        """Warm up, then fall along a cosine (Loshchilov and Hutter 2017)."""
+        warm = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
+        return self._rate * warm * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+
+    def _step_within_memory(self) -> float:
+        while True:
+            try:
+                return self._gradient_step(self._to_device(self._sampler.draw()))
+            except RuntimeError as error:
+                if "memory" not in str(error).lower():
+                    raise
+                if self._sampler.batch == 1:
+                    raise DeviceMemoryError(
+                        f"A single crop of {self.settings.crop} px does not fit into the memory of "
+                        f"{self.device.type}; choose a smaller crop or train on the CPU."
+                    ) from error
+            self._optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._sampler.batch //= 2
+            logger.warning(
+                "Out of memory: training goes on with batches of %d", self._sampler.batch
+            )
+
+    def _to_device(self, batch: Batch) -> Batch:
+        image = batch.image.to(self.device).contiguous(memory_format=torch.channels_last)
+        return Batch(image, batch.target.to(self.device), batch.weight.to(self.device))
+
+    def _gradient_step(self, batch: Batch) -> float:
+        with self._reproducible_dropout(), self._precision():
+            logits = self.net(batch.image)
+            target = centre(batch.target, logits.shape[-2:])
+            weight = centre(batch.weight, logits.shape[-2:])
+            loss = weighted_cross_entropy(logits, target, weight)
+            total = loss
+            if self._anchor is not None:
+                total = loss + self._anchor.loss(logits, batch.image, weight)
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), _LARGEST_GRADIENT)
+        self._optimizer.step()
+        return value
+
+    @contextlib.contextmanager
+    def _reproducible_dropout(self) -> Iterator[None]:
+        """Seed dropout by the step, so that a resumed run repeats, and leave the rest alone."""
+        if self.net.dropout_rate == 0:
+            yield
+            return
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+            yield
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        """Mixed precision in bfloat16 where CUDA has it: no loss scaling is needed."""
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _update_average(self) -> None:
+        # The average forgets the first, random weights quickly.
+        decay = min(_AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
+        for name, value in self.net.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def remember(self, quality: float) -> bool:
+        """Keep the average as the best weights if it is better than all before."""
+        if self.best_quality is not None and quality <= self.best_quality:
+            return False
+        self.best_quality = quality
+        self.best = {name: value.clone() for name, value in self.average.items()}
+        return True
+
+    def current_model(self) -> Model:
+        """Return the moving average as a model of its own."""
+        return self.model_with(self.average)
+
+    def model_with(self, weights: Weights) -> Model:
+        """Return the start model with other weights, on the CPU, in evaluation mode."""
+        net = copy.deepcopy(self.start.net).cpu()
+        net.load_state_dict(weights)
+        return replace(self.start, net=net.eval())
+
+    def state(self, seconds: float) -> TrainingState:
+        """Return what :meth:`restore` needs."""
+        optimizer: Weights = {}
+        for name, parameter in self.net.named_parameters():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    optimizer[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().clone()
+        return TrainingState(
+            net=_on_cpu(self._weights()),
+            average=_on_cpu(self.average),
+            best=_on_cpu(self.best),
+            optimizer=optimizer,
+            generator=self._sampler.augmentation.generator.get_state(),
+            step=self.step,
+            seconds=seconds,
+            validations=self.validations,
+            best_quality=self.best_quality,
+            frozen_norm=self.frozen_norm,
+            settings=self.settings,
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go back to where a run was stopped."""
+        self.net.load_state_dict(state.net)
+        self.average = {
+            name: value.to(self.device).clone() for name, value in state.average.items()
+        }
+        self.best = {name: value.to(self.device).clone() for name, value in state.best.items()}
+        for name, parameter in self.net.named_parameters():
+            kept = {
+                key.rpartition("/")[2]: value
+                for key, value in state.optimizer.items()
+                if key.rpartition("/")[0] == name
+            }
+            if kept:
+                # The step counter of AdamW stays on the CPU, everything else beside its weights.
+                self._optimizer.state[parameter] = {
+                    key: value.clone() if key == "step" else value.to(self.device).clone()
+                    for key, value in kept.items()
+                }
+        self._sampler.augmentation.generator.set_state(state.generator)
+        self.step, self.validations = state.step, state.validations
+        self.best_quality, self.frozen_norm = state.best_quality, state.frozen_norm
+        if self.frozen_norm:
+            freeze_norm(self.net)
+
+
+def centre(pixels: Tensor, size: torch.Size) -> Tensor:
+    """Return the middle of ``(..., y, x)``: a ``valid`` network answers for less than it sees."""
+    for axis, length in zip((-2, -1), size, strict=True):
+        pixels = pixels.narrow(axis, (pixels.shape[axis] - length) // 2, length)
+    return pixels
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Pixel-wise softmax cross entropy, weighted (Ronneberger et al. 2015, eq. 1).
+
+    Parameters
+    ----------
+    logits
+        ``(N, K, y, x)``.
+    target
+        ``(N, y, x)`` class indices.
+    weight
+        ``(N, y, x)``; the sum is divided by the sum of the weights. The target of a pixel of
+        weight 0 has no influence at all.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits.float(), torch.where(weight > 0, target, 0), reduction="none"
+    )
+    return (losses * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _on_cpu(weights: Weights) -> Weights:
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}

@@ -1,0 +1,311 @@
+"""From annotated planes to what training draws from and what it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from napari_unet.core.annotation import check_trainable, training_target
+from napari_unet.core.diameter import object_diameters
+from napari_unet.core.errors import AnnotationError
+from napari_unet.core.model import Model
+from napari_unet.core.normalization import Normalization
+from napari_unet.core.pairs import AnnotatedPlane
+from napari_unet.core.planes import Plane
+from napari_unet.core.resampling import resample_plane
+from napari_unet.core.sampling import TrainingImage, training_image
+from napari_unet.core.settings import TrainSettings
+
+#: A plane with more pixels than this, at the network's scale, is cut to its annotated window.
+_LARGEST_PLANE = 4_000_000
+#: Object diameters (px) at which a network from scratch is trained without resampling.
+_COMFORTABLE_DIAMETERS = (14.0, 28.0)
+#: With fewer objects than this none is held back: each one matters more for learning.
+FEWEST_TO_HOLD_BACK = 5
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class JudgedRegion:
+    """Where predictions are compared with what was painted.
+
+    Attributes
+    ----------
+    plane
+        The image.
+    window
+        Part of the image that is predicted.
+    factor
+        Network pixels per image pixel.
+    labels, target, weight
+        Annotation inside the window; the weight is 0 where nothing is compared.
+    """
+
+    plane: Plane
+    window: Window
+    factor: float
+    labels: npt.NDArray[np.int32] = field(repr=False)
+    target: npt.NDArray[np.integer[Any]] = field(repr=False)
+    weight: npt.NDArray[np.float32] = field(repr=False)
+
+    @property
+    def cost(self) -> float:
+        """Pixels the network has to compute."""
+        return self.target.size * self.factor**2
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything training needs, made once.
+
+    Attributes
+    ----------
+    images
+        Where crops are drawn; validation cells have weight 0 there.
+    validation
+        Regions with the objects held back; empty when there were too few.
+    painted
+        Regions with all that was painted.
+    diameter
+        Median object diameter at the network's scale; None in task ``classes``.
+    channels
+        Channels of the images.
+    n_classes
+        Classes of the targets.
+    """
+
+    images: tuple[TrainingImage, ...]
+    validation: tuple[JudgedRegion, ...]
+    painted: tuple[JudgedRegion, ...]
+    objects: int
+    validation_objects: int
+    trained_pixels: int
+    diameter: float | None
+    channels: int
+    n_classes: int
+    warnings: tuple[str, ...]
+
+
+def scale_factors(
+    planes: Sequence[AnnotatedPlane], settings: TrainSettings, base: Model | None
+) -> tuple[list[float], float | None]:
+    """Choose network pixels per image pixel for each plane.
+
+    Parameters
+    ----------
+    base
+        Its training diameter is matched. A network that starts from scratch sees objects at
+        their own size, within the range that a small U-Net covers well.
+
+    Returns
+    -------
+    factors, diameter
+        One factor per plane, and the object diameter at the network's scale.
+    """
+    if settings.annotation.task == "classes" or (base is not None and base.diameter is None):
+        return [1.0] * len(planes), None
+    measured = [object_diameters(plane.labels) for plane in planes]
+    everything = np.concatenate(measured)
+    if everything.size == 0:
+        raise AnnotationError("No object is painted, only background; paint at least one object.")
+    common = float(np.median(everything))
+    own = [
+        settings.diameter or (float(np.median(found)) if len(found) else common)
+        for found in measured
+    ]
+    typical = settings.diameter or common
+    network_diameter = base.diameter if base else None
+    if network_diameter is None:
+        network_diameter = float(np.clip(typical, *_COMFORTABLE_DIAMETERS))
+    factors = [float(np.clip(network_diameter / d, 1 / 20, 20.0)) for d in own]
+    # Resampling by a few percent costs sharpness and gains nothing.
+    factors = [1.0 if abs(np.log(factor)) < 0.05 else factor for factor in factors]
+    return factors, network_diameter
+
+
+def prepare(
+    planes: Sequence[AnnotatedPlane],
+    factors: Sequence[float],
+    diameter: float | None,
+    settings: TrainSettings,
+    normalization: Normalization,
+    device: torch.device,
+) -> PreparedData:
+    """Build targets, split off validation cells, bring images to the network's scale."""
+    images, validation, painted = [], [], []
+    objects = held_back = pixels = 0
+    n_classes = 2
+    warnings: list[str] = []
+    largest_crop = settings.crop * 1.5
+    for number, (source, factor) in enumerate(zip(planes, factors, strict=True)):
+        target = training_target(
+            source.labels,
+            settings=settings.annotation,
+            weights=settings.weights,
+            boxes=source.boxes,
+            spacing=_relative_spacing(source.spacing),
+            scale=factor,
+        )
+        warnings += [text for text in target.warnings if text not in warnings]
+        if target.counts.trained == 0:
+            continue
+        check_trainable(target)
+        n_classes = max(n_classes, target.n_classes)
+        held = _held_back(source.labels, target.weight, settings, settings.seed + number)
+        intensities = normalization.measure(source.plane)
+        window = _window(target.weight > 0, factor, largest_crop)
+        weight = np.where(held.mask, np.float32(0), target.weight)[window]
+        cut = _cut(source.plane, window)
+        scaled = resample_plane(cut, factor)
+        images.append(
+            training_image(
+                intensities.apply(scaled.read(0, scaled.shape[0], 0, scaled.shape[1])),
+                target.target[window],
+                weight,
+                source.labels[window],
+                seed=settings.seed + number,
+                device=device,
+            )
+        )
+        whole = _judged(source, factor, target.target, target.weight)
+        painted.append(whole)
+        if held.objects:
+            held_weight = np.where(held.mask, target.weight, np.float32(0))
+            validation.append(_judged(source, factor, target.target, held_weight))
+        objects += target.counts.objects
+        held_back += held.objects
+        pixels += target.counts.trained
+    if not images:
+        raise AnnotationError(
+            "No painted pixel would be trained on; paint an object, or move the boxes over it."
+        )
+    return PreparedData(
+        images=tuple(images),
+        validation=tuple(validation),
+        painted=tuple(painted),
+        objects=objects,
+        validation_objects=held_back,
+        trained_pixels=pixels,
+        diameter=diameter,
+        channels=planes[0].plane.channels,
+        n_classes=n_classes,
+        warnings=tuple(warnings),
+    )
+
+
+def _relative_spacing(spacing: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Scale a spacing to mean 1, so that lengths keep meaning network pixels."""
+    if spacing is None or spacing[0] == spacing[1]:
+        return None
+    mean = float(np.sqrt(spacing[0] * spacing[1]))
+    return spacing[0] / mean, spacing[1] / mean
+
+
+def _cut(plane: Plane, window: Window) -> Plane:
+    """Read a window of a plane into memory."""
+    rows, columns = window
+    pixels = plane.read(rows.start, rows.stop, columns.start, columns.stop)
+    return Plane(pixels, 0, tuple(range(len(pixels))))
+
+
+def _window(trained: npt.NDArray[np.bool_], factor: float, context: float) -> Window:
+    """Return the whole plane, or of a large one the trained window with context around it."""
+    height, width = trained.shape
+    if height * width * factor**2 <= _LARGEST_PLANE:
+        return slice(0, height), slice(0, width)
+    rows, columns = bounding_window(trained)
+    margin = int(np.ceil(context / factor))
+    return (
+        slice(max(0, rows.start - margin), min(height, rows.stop + margin)),
+        slice(max(0, columns.start - margin), min(width, columns.stop + margin)),
+    )
+
+
+def bounding_window(mask: npt.NDArray[np.bool_]) -> Window:
+    """Return the smallest window that holds every True pixel."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _judged(
+    source: AnnotatedPlane,
+    factor: float,
+    target: npt.NDArray[np.integer[Any]],
+    weight: npt.NDArray[np.float32],
+) -> JudgedRegion:
+    window = bounding_window(weight > 0)
+    return JudgedRegion(
+        plane=source.plane,
+        window=window,
+        factor=factor,
+        labels=np.maximum(source.labels[window].astype(np.int32), 0),
+        target=target[window],
+        weight=weight[window],
+    )
+
+
+@dataclass(frozen=True)
+class _HeldBack:
+    """Pixels held back for validation and the number of objects among them."""
+
+    mask: npt.NDArray[np.bool_]
+    objects: int
+
+
+def _held_back(
+    labels: npt.NDArray[np.integer[Any]],
+    weight: npt.NDArray[np.float32],
+    settings: TrainSettings,
+    seed: int,
+) -> _HeldBack:
+    """Choose neighbouring objects at one side of the annotation, with the pixels nearest to them.
+
+    A contiguous group keeps the two parts apart in space: apart from the seam, no held-back
+    pixel has a trained neighbour. In task ``classes`` a strip of trained pixels is held back.
+    """
+    nothing = _HeldBack(np.zeros(labels.shape, bool), 0)
+    if settings.validation == 0:
+        return nothing
+    random = np.random.default_rng(seed)
+    if settings.annotation.task == "classes":
+        return _held_back_strip(labels, weight, settings.validation, random)
+    trained_objects = np.where(weight > 0, labels, 0)
+    ids = np.unique(trained_objects[trained_objects > 0])
+    if len(ids) < FEWEST_TO_HOLD_BACK:
+        return nothing
+    centres = np.array(ndimage.center_of_mass(trained_objects > 0, trained_objects, ids))
+    spread = np.ptp(centres, axis=0)
+    along = centres[:, int(np.argmax(spread))] * (1 if random.random() < 0.5 else -1)
+    count = max(1, round(settings.validation * len(ids)))
+    chosen = ids[np.argsort(along, kind="stable")[:count]]
+    nearest = ndimage.distance_transform_edt(
+        trained_objects <= 0, return_distances=False, return_indices=True
+    )
+    owner = trained_objects[nearest[0], nearest[1]]
+    return _HeldBack(np.isin(owner, chosen), len(chosen))
+
+
+def _held_back_strip(
+    labels: npt.NDArray[np.integer[Any]],
+    weight: npt.NDArray[np.float32],
+    fraction: float,
+    random: np.random.Generator,
+) -> _HeldBack:
+    rows, columns = np.nonzero(weight > 0)
+    along = rows if np.ptp(rows) > np.ptp(columns) else columns
+    low_side = random.random() < 0.5
+    limit = np.quantile(along, fraction if low_side else 1 - fraction)
+    position = np.arange(labels.shape[0])[:, None] if along is rows else np.arange(labels.shape[1])
+    mask = np.broadcast_to(position <= limit if low_side else position >= limit, labels.shape)
+    kept = np.unique(labels[(weight > 0) & ~mask])
+    held = np.unique(labels[(weight > 0) & mask])
+    if not np.array_equal(np.union1d(kept, held), kept) or held.size == 0:
+        return _HeldBack(np.zeros(labels.shape, bool), 0)
+    return _HeldBack(mask.copy(), int((held > 0).sum()) or 1)

@@ -1,0 +1,237 @@
+"""Training crops: drawn where there is annotation, sampled through one grid, batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet.core.augmentation import Augmentation
+
+#: More candidate centres than this are thinned out; they only steer where crops are drawn.
+_MOST_CANDIDATES = 200_000
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One annotated image (or the annotated window of a large one), ready to draw crops from.
+
+    The image is held at the network's scale; target and weights stay on the annotation's own
+    grid, exactly as they are shown to the user.
+
+    Attributes
+    ----------
+    image
+        ``(C, h, w)`` normalised intensities at the network's scale.
+    target
+        ``(Y, X)`` uint8 class index.
+    weight
+        ``(Y, X)`` float32; 0 where the pixel is ignored.
+    objects
+        ``(n, 2)`` one annotated pixel (y, x) per object.
+    pixels
+        ``(m, 2)`` trained pixels (y, x); a random subset of a large annotation.
+    share
+        Relative frequency with which this image is drawn.
+    """
+
+    image: Tensor = field(repr=False)
+    target: Tensor = field(repr=False)
+    weight: Tensor = field(repr=False)
+    objects: Tensor = field(repr=False)
+    pixels: Tensor = field(repr=False)
+    share: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return int(self.image.shape[0])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops: ``image`` (N, C, s, s) float32, ``target`` (N, s, s) int64, ``weight`` (N, s, s)."""
+
+    image: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+def training_image(
+    image: npt.NDArray[np.float32],
+    target: npt.NDArray[np.uint8],
+    weight: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.signedinteger],
+    *,
+    share: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> TrainingImage:
+    """Collect an image, its target and the places crops are drawn at.
+
+    Parameters
+    ----------
+    image
+        ``(C, h, w)`` normalised, at the network's scale.
+    target, weight
+        ``(Y, X)`` as :func:`napari_unet.core.annotation.training_target` returns them.
+    labels
+        ``(Y, X)`` annotation; one pixel of each positive label becomes a candidate centre.
+    share
+        Relative frequency; by default the number of objects.
+    """
+    random = np.random.default_rng(seed)
+    pixels = np.argwhere(weight > 0)
+    if len(pixels) > _MOST_CANDIDATES:
+        pixels = pixels[random.choice(len(pixels), _MOST_CANDIDATES, replace=False)]
+    objects = _object_centres(np.where(weight > 0, labels, 0))
+    return TrainingImage(
+        image=torch.as_tensor(image, device=device),
+        target=torch.as_tensor(target, device=device),
+        weight=torch.as_tensor(weight, device=device),
+        objects=torch.as_tensor(objects),
+        pixels=torch.as_tensor(pixels),
+        share=float(max(len(objects), 1)) if share is None else share,
+    )
+
+
+def _object_centres(labels: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.intp]:
+    """Return the mean position of each positive label, ``(n, 2)``."""
+    rows, columns = np.nonzero(labels > 0)
+    if rows.size == 0:
+        return np.zeros((0, 2), dtype=np.intp)
+    _, which = np.unique(labels[rows, columns], return_inverse=True)
+    count = np.bincount(which)
+    centres = np.stack([np.bincount(which, rows), np.bincount(which, columns)], axis=1)
+    return np.rint(centres / count[:, None]).astype(np.intp)
+
+
+class CropSampler:
+    """Endless source of augmented batches.
+
+    Half of the crops are centred near an object drawn uniformly among all objects of the chosen
+    image (so that a large object is not drawn more often), half on any trained pixel (so that
+    every trained pixel is seen).
+
+    Parameters
+    ----------
+    images
+        Where crops come from.
+    crop
+        Side of a crop in pixels at the network's scale.
+    batch
+        Crops per batch.
+    augmentation
+        Random changes; its generator also draws positions and images.
+    in_channels
+        Channels of the network; a one-channel image is repeated when the network takes three.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[TrainingImage],
+        *,
+        crop: int,
+        batch: int,
+        augmentation: Augmentation,
+        in_channels: int,
+    ) -> None:
+        self.images = tuple(images)
+        self.crop, self.batch, self.in_channels = crop, batch, in_channels
+        self.augmentation = augmentation
+        self._shares = torch.tensor([image.share for image in images])
+
+    def draw(self) -> Batch:
+        """Return the next batch, on the device of the images."""
+        generator = self.augmentation.generator
+        chosen = torch.multinomial(self._shares, self.batch, replacement=True, generator=generator)
+        parts = [
+            self._draw_from(self.images[index], int(count))
+            for index, count in zip(*torch.unique(chosen, return_counts=True), strict=True)
+        ]
+        return Batch(
+            torch.cat([part.image for part in parts]),
+            torch.cat([part.target for part in parts]),
+            torch.cat([part.weight for part in parts]),
+        )
+
+    def _draw_from(self, source: TrainingImage, count: int) -> Batch:
+        centres = self._centres(source, count)
+        offsets = self.augmentation.grid(count, self.crop)
+        batch = sample(source, centres, offsets)
+        image = self.augmentation.intensities(batch.image)
+        return Batch(match_channels(image, self.in_channels), batch.target, batch.weight)
+
+    def _centres(self, source: TrainingImage, count: int) -> Tensor:
+        """Draw ``(count, 2)`` crop centres in pixels of the annotation grid."""
+        generator = self.augmentation.generator
+        scale = source.target.shape[0] / source.image.shape[1]
+        centres = torch.zeros(count, 2)
+        on_object = torch.rand(count, generator=generator) < 0.5
+        for row in range(count):
+            places = source.objects if on_object[row] and len(source.objects) else source.pixels
+            pick = int(torch.randint(len(places), (1,), generator=generator))
+            centres[row] = places[pick]
+        jitter = (torch.rand(count, 2, generator=generator) - 0.5) * (self.crop / 2 * scale)
+        return centres + jitter * on_object[:, None]
+
+
+def sample(source: TrainingImage, centres: Tensor, offsets: Tensor) -> Batch:
+    """Read crops: image by bicubic interpolation, target and weights by nearest neighbour.
+
+    Parameters
+    ----------
+    source
+        Image and annotation.
+    centres
+        ``(N, 2)`` (y, x) in pixels of the annotation grid.
+    offsets
+        ``(N, s, s, 2)`` (y, x) in pixels at the network's scale.
+
+    Notes
+    -----
+    Coordinates beyond the border are mirrored at the border pixel before anything is read, so
+    image, target and weights continue together, as in overlap-tile prediction.
+    """
+    device = source.image.device
+    height, width = source.image.shape[-2:]
+    size = torch.tensor([height, width], dtype=torch.float32)
+    annotated = torch.tensor(source.target.shape, dtype=torch.float32)
+    ratio = size / annotated
+    start = (centres + 0.5) * ratio - 0.5
+    coordinates = mirror(start[:, None, None, :] + offsets, size)
+
+    places = torch.floor((coordinates + 0.5) / ratio).long()
+    places = torch.minimum(places.clamp(min=0), annotated.long() - 1).to(device)
+    rows, columns = places[..., 0], places[..., 1]
+
+    normalised = 2 * coordinates / (size - 1).clamp(min=1) - 1
+    grid = normalised.flip(-1).to(device)
+    image = functional.grid_sample(
+        source.image.expand(len(grid), -1, -1, -1),
+        grid,
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=True,
+    )
+    return Batch(image, source.target[rows, columns].long(), source.weight[rows, columns])
+
+
+def mirror(coordinates: Tensor, size: Tensor) -> Tensor:
+    """Fold real coordinates into ``0 .. size - 1`` by mirroring at the border pixels."""
+    last = (size - 1).clamp(min=0)
+    period = (2 * last).clamp(min=1e-6)
+    folded = torch.remainder(coordinates, period)
+    return torch.minimum(torch.minimum(folded, period - folded), last)
+
+
+def match_channels(image: Tensor, channels: int) -> Tensor:
+    """Repeat a one-channel batch ``(N, 1, y, x)`` when the network takes more channels."""
+    if image.shape[1] == channels:
+        return image
+    return image.expand(-1, channels, -1, -1)

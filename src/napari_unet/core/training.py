@@ -1,0 +1,220 @@
+"""Training: from painted cells to a model, as a generator of events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from napari_unet.core.delivery import deliver
+from napari_unet.core.device import choose_device
+from napari_unet.core.errors import InputError
+from napari_unet.core.events import (
+    TrainingFinished,
+    TrainingStarted,
+    TrainingStep,
+    Validation,
+)
+from napari_unet.core.judging import predict_region, quality, scores
+from napari_unet.core.model import Model
+from napari_unet.core.model_file import load_model
+from napari_unet.core.normalization import Normalization
+from napari_unet.core.optimization import Optimization
+from napari_unet.core.pairs import TrainingPair, annotated_planes
+from napari_unet.core.preparation import PreparedData, prepare, scale_factors
+from napari_unet.core.settings import TileSettings, TrainSettings
+from napari_unet.core.training_state import TrainingState
+from napari_unet.core.unet import UNet
+
+logger = logging.getLogger(__name__)
+
+#: Validations per run.
+VALIDATIONS = 10
+
+TrainingEvent = TrainingStarted | TrainingStep | Validation | TrainingFinished
+Pairs = Sequence[TrainingPair | tuple[Any, Any]]
+
+
+def train(
+    pairs: Pairs, settings: TrainSettings | None = None, base: Model | str | None = None
+) -> Model:
+    """Train a model on annotated images.
+
+    Parameters
+    ----------
+    pairs
+        Images with their annotation: :class:`TrainingPair` or ``(image, labels)``.
+    settings
+        How to train; by default 60 seconds on the best device.
+    base
+        Model to start from, its name or path; None starts from scratch.
+
+    Returns
+    -------
+    Model
+        The best network on the validation cells; never worse there than ``base``.
+
+    Raises
+    ------
+    UNetError
+        If images, annotation or settings cannot be used.
+    """
+    for event in iter_training(pairs, settings, base):
+        if isinstance(event, TrainingFinished):
+            logger.info(event.decision)
+            return event.model
+    raise AssertionError("training ends with TrainingFinished")
+
+
+def iter_training(
+    pairs: Pairs,
+    settings: TrainSettings | None = None,
+    base: Model | str | None = None,
+    *,
+    resume: TrainingState | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[TrainingEvent]:
+    """Train and report what happens; parameters as for :func:`train`.
+
+    Parameters
+    ----------
+    resume
+        State of an earlier run on the same data and base (``TrainingFinished.state``); the run
+        goes on as if it had not been stopped.
+    cancelled
+        Looked at after each step; once it returns True the best network so far is delivered.
+
+    Yields
+    ------
+    TrainingStarted, TrainingStep, Validation
+        As they happen.
+    TrainingFinished
+        Last, always.
+    """
+    settings = settings or TrainSettings()
+    clock = _Clock(settings, resume)
+    if settings.seconds is None and settings.steps is None:
+        raise InputError("Give a budget: a number of seconds or of steps.")
+    if isinstance(base, str):
+        base = load_model(base)
+    device = choose_device(settings.device)
+    planes = annotated_planes(pairs)
+    if base is not None:
+        base.check_channels(planes[0].plane.channels)
+    factors, diameter = scale_factors(planes, settings, base)
+    normalization = base.normalization if base else Normalization()
+    data = prepare(planes, factors, diameter, settings, normalization, device.torch)
+    for warning in data.warnings:
+        logger.warning(warning)
+    start = _starting_model(base, data, settings)
+    run = Optimization(start, data, settings, device.torch, fine_tuning=base is not None)
+    judge = _Judge(data, TileSettings(device=settings.device))
+    before = judge(base) if base is not None and start.net.n_classes == base.net.n_classes else None
+    run.anchor_to(base if before else None, before)
+    if resume is not None:
+        resume.check_resumable(settings, run.net)
+        run.restore(resume)
+    yield TrainingStarted(
+        device.name,
+        data.objects,
+        data.validation_objects,
+        data.trained_pixels,
+        diameter,
+        run.step,
+    )
+    stopped = False
+    while not (clock.fraction(run) >= 1 or stopped or run.broken):
+        stopped = bool(cancelled and cancelled())
+        if stopped:
+            break
+        loss, rate = run.advance(clock.fraction(run))
+        fraction = clock.fraction(run)
+        yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
+        if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
+            began = time.monotonic()
+            run.validations = int(fraction * VALIDATIONS)
+            current = run.current_model()
+            result = judge(current)
+            best = run.remember(quality(result))
+            clock.reserve(3 * (time.monotonic() - began))
+            yield Validation(run.step, clock.seconds, result, best, current)
+    state = run.state(clock.seconds)
+    chosen = deliver(run, judge.regions, base if before else None, before, data)
+    yield TrainingFinished(
+        model=chosen.model,
+        before=before,
+        after=chosen.scores,
+        decision=chosen.decision,
+        reason="stopped" if stopped else "finished",
+        steps=run.step,
+        seconds=clock.seconds,
+        state=state,
+    )
+
+
+class _Clock:
+    """Share of the budget that is used up, counted from the call and over resumed runs."""
+
+    def __init__(self, settings: TrainSettings, resume: TrainingState | None) -> None:
+        self._start = time.monotonic() - (resume.seconds if resume else 0.0)
+        self._budget, self._steps = settings.seconds, settings.steps
+        self._reserved = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def reserve(self, seconds: float) -> None:
+        """Keep time for the final judgement inside the budget."""
+        if self._budget is not None:
+            self._reserved = min(seconds, 0.2 * self._budget)
+
+    def fraction(self, run: Optimization) -> float:
+        """Return 0 to 1; exact steps when there is no time budget, so that runs repeat."""
+        shares = [0.0]
+        if self._budget is not None:
+            shares.append(self.seconds / (self._budget - self._reserved))
+        if self._steps is not None:
+            shares.append(run.step / self._steps)
+        return max(shares)
+
+
+class _Judge:
+    """Scores a model on the validation cells, or on all painted ones when none are held back."""
+
+    def __init__(self, data: PreparedData, tiles: TileSettings) -> None:
+        self.regions = data.validation or data.painted
+        self._tiles = tiles
+
+    def __call__(self, model: Model) -> Any:
+        found = [predict_region(model, region, self._tiles) for region in self.regions]
+        return scores(found, self.regions, model)
+
+
+def _starting_model(base: Model | None, data: PreparedData, settings: TrainSettings) -> Model:
+    """Return the base, the base with a fresh classifier for other classes, or a new network."""
+    task = settings.annotation.task
+    if base is not None and base.task == task and base.net.n_classes >= data.n_classes:
+        return replace(base, training={})
+    names = ("background", "object")
+    if task == "classes":
+        names = ("background", *(f"class {k}" for k in range(1, data.n_classes)))
+    # The global generator is put back afterwards: a library must not change it.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if base is None:
+            options = settings.network.to_dict()
+            net = UNet(in_channels=data.channels, n_classes=data.n_classes, **options)
+            return Model(
+                net.eval(), "trained", task, names, diameter=data.diameter, pixel_size=None
+            )
+        net = UNet(**{**base.net.config(), "n_classes": data.n_classes})
+    features = {k: v for k, v in base.net.state_dict().items() if not k.startswith("classifier")}
+    net.load_state_dict(features, strict=False)
+    return replace(
+        base, net=net.eval(), task=task, class_names=names, diameter=data.diameter, training={}
+    )
