@@ -82,6 +82,7 @@ def prepare(item: AnnotatedImage, share: float) -> TrainingImage:
         target.target.astype(np.uint8),
         target.weight,
         item.labels,
+        factor=factor,
         share=share,
     )
 

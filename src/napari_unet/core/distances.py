@@ -27,8 +27,8 @@ TOLERANCE = 9e-5
 # Elements of one batch of windows: the arrays of a batch stay in the processor's cache.
 _BATCH_ELEMENTS = 60_000
 
-# Squared distances up to 2 * 90^2 and the marker of "far" below fit int16 with room for sums.
-_LARGEST_INT16_RADIUS = 90
+# Squared distances of windows up to 91^2 + 90^2 and "far" below fit int16, with room for sums.
+_LARGEST_INT16_CAP = 91
 _FAR_INT16 = 20_000
 _FAR_FLOAT32 = 1e12
 
@@ -98,12 +98,15 @@ class Reach:
         Pixel size along y and x in these units.
     radius
         Pixels along y and x that a window extends beyond its object.
+    cap
+        Pixels along x that are beyond the limit for certain.
     """
 
     limit: float
     sigma: float
     spacing: tuple[float, float]
     radius: tuple[int, int]
+    cap: int
 
     @classmethod
     def of(cls, sigma: float, spacing: tuple[float, float] | None = None) -> Reach:
@@ -117,7 +120,8 @@ class Reach:
             sigma, step = sigma / step[0], (1.0, 1.0)
         limit = sigma * math.sqrt(-2.0 * math.log(TOLERANCE))
         longest = max(limit - min(step), 0.0)
-        return cls(limit, sigma, step, (int(longest / step[0]), int(longest / step[1])))
+        radius = int(longest / step[0]), int(longest / step[1])
+        return cls(limit, sigma, step, radius, radius[1] + 1)
 
     def within(self, shape: tuple[int, int]) -> Reach:
         """Return the same reach with windows that extend no further than a plane is large."""
@@ -127,7 +131,7 @@ class Reach:
     @property
     def dtype(self) -> type[np.int16] | type[np.float32]:
         """Type in which squared distances are kept: exact int16 for square pixels."""
-        exact = self.spacing == (1.0, 1.0) and max(self.radius) <= _LARGEST_INT16_RADIUS
+        exact = self.spacing == (1.0, 1.0) and self.cap <= _LARGEST_INT16_CAP
         return np.int16 if exact else np.float32
 
     @property
@@ -168,13 +172,14 @@ def boundary_term(
     if len(table) < 2:
         return term
     nearest, second = _two_smallest(near_part, table, reach, inner)
-    background = near_part[inner[0] : inner[2], inner[1] : inner[3]] <= 0
-    picked = np.flatnonzero(background & (second < reach.far))
+    # Zero is inside an object; half of the limit bounds the smaller of two distances.
+    usable = (nearest > 0) & (nearest < (reach.limit / 2) ** 2) & (second < reach.limit**2)
+    picked = np.flatnonzero(usable)
     total = np.sqrt(nearest.ravel()[picked], dtype=np.float32)
     total += np.sqrt(second.ravel()[picked], dtype=np.float32)
-    close = total < reach.limit
-    total = total[close] / np.float32(math.sqrt(2.0) * reach.sigma)
-    term.ravel()[picked[close]] = np.exp(-total * total)
+    term_there = np.exp(np.square(total) * np.float32(-0.5 / reach.sigma**2))
+    term_there[total >= reach.limit] = 0
+    term.ravel()[picked] = term_there
     return term
 
 
@@ -189,14 +194,13 @@ def _two_smallest(
     second = np.full(shape, reach.far, reach.dtype)
     for members in _batches(table, reach):
         distances = _window_distances(labels, table, members, reach)
-        for window, which in zip(distances, members, strict=True):
-            y0, x0, y1, x1 = table.boxes[which].tolist()
-            y0, x0, y1, x1 = y0 - ry, x0 - rx, y1 + ry, x1 + rx
+        for member, box in enumerate(table.boxes[members].tolist()):
+            y0, x0, y1, x1 = box[0] - ry, box[1] - rx, box[2] + ry, box[3] + rx
             a, b = max(y0, top), min(y1, bottom)
             c, d = max(x0, left), min(x1, right)
             if a >= b or c >= d:
                 continue
-            own = window[a - y0 : b - y0, c - x0 : d - x0]
+            own = distances[a - y0 : b - y0, member, c - x0 : d - x0]
             place = (slice(a - top, b - top), slice(c - left, d - left))
             first_here, second_here = nearest[place], second[place]
             np.minimum(second_here, np.maximum(first_here, own), out=second_here)
@@ -228,42 +232,54 @@ def _batches(table: ObjectTable, reach: Reach) -> Iterator[npt.NDArray[np.intp]]
 def _window_distances(
     labels: Labels, table: ObjectTable, members: npt.NDArray[np.intp], reach: Reach
 ) -> Squared:
-    """Return squared distances to each member in its window, ``(members, y, x)``.
+    """Return squared distances to each member in its window, ``(y, members, x)``.
 
-    Windows are padded at the bottom and right to the size of the largest of the batch.
+    Windows are padded at the bottom and right to the size of the largest of the batch. Rows come
+    first so that a shift by rows is one contiguous block of the whole batch.
     """
     ry, rx = reach.radius
     boxes = table.boxes[members]
     tall = int((boxes[:, 2] - boxes[:, 0]).max())
     wide = int((boxes[:, 3] - boxes[:, 1]).max())
-    inside = np.zeros((len(members), tall, wide + 2 * rx), bool)
-    for mask, box, number in zip(inside, boxes.tolist(), table.ids[members].tolist(), strict=True):
-        y0, x0, y1, x1 = box
-        np.equal(labels[y0:y1, x0:x1], number, out=mask[: y1 - y0, rx : rx + x1 - x0])
+    inside = np.zeros((tall, len(members), wide), bool)
+    numbers = table.ids[members].tolist()
+    for member, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
+        mask = inside[: y1 - y0, member, : x1 - x0]
+        np.equal(labels[y0:y1, x0:x1], numbers[member], out=mask)
     along = _squared_along_rows(inside, reach)
-    result = np.full((len(members), tall + 2 * ry, wide + 2 * rx), reach.far, reach.dtype)
-    result[:, ry : ry + tall] = along
+    result = np.full((tall + 2 * ry, len(members), wide + 2 * rx), reach.far, reach.dtype)
+    result[ry : ry + tall] = along
     shifted = np.empty_like(along)
     for offset in range(1, ry + 1):
         np.add(along, reach.dtype((offset * reach.spacing[0]) ** 2), out=shifted)
-        above = result[:, ry - offset : ry - offset + tall]
-        below = result[:, ry + offset : ry + offset + tall]
+        above = result[ry - offset : ry - offset + tall]
+        below = result[ry + offset : ry + offset + tall]
         np.minimum(above, shifted, out=above)
         np.minimum(below, shifted, out=below)
     return result
 
 
 def _squared_along_rows(inside: npt.NDArray[np.bool_], reach: Reach) -> Squared:
-    """Return the squared distance to the nearest True of the same row, "far" beyond the radius."""
-    width, radius = inside.shape[2], reach.radius[1]
-    index_type = np.int16 if width < 10_000 else np.int32
-    columns = np.arange(width, dtype=index_type)
-    none = index_type(2 * width + radius)
+    """Return the squared distance to the nearest True of the same row.
+
+    The rows are ``radius`` pixels longer at both ends. Distances beyond the limit, and those to
+    nothing, are given as ``cap`` pixels.
+    """
+    rows, members, width = inside.shape
+    radius = reach.radius[1]
+    count = np.int16 if width + reach.cap < 10_000 else np.int32
+    columns = np.arange(width, dtype=count)
+    none = count(width + reach.cap)
     left = np.maximum.accumulate(np.where(inside, columns, -none), axis=2)
     right = np.minimum.accumulate(np.where(inside, columns, none)[:, :, ::-1], axis=2)[:, :, ::-1]
-    steps = np.minimum(columns - left, right - columns)
-    np.minimum(steps, radius + 1, out=steps)
-    lookup = (np.arange(radius + 2) * reach.spacing[1]) ** 2
-    lookup[radius + 1] = reach.far
-    squared: Squared = lookup.astype(reach.dtype)[steps]
+    beyond = np.arange(1, radius + 1, dtype=count)
+    steps = np.empty((rows, members, width + 2 * radius), count)
+    middle = steps[:, :, radius : radius + width]
+    np.minimum(columns - left, right - columns, out=middle)
+    np.add(middle[:, :, :1], beyond[::-1], out=steps[:, :, :radius])
+    np.add(middle[:, :, -1:], beyond, out=steps[:, :, radius + width :])
+    np.minimum(steps, count(reach.cap), out=steps)
+    squared: Squared = steps.astype(reach.dtype)
+    squared *= reach.dtype(reach.spacing[1])
+    squared *= squared
     return squared

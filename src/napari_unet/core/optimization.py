@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.augmentation import Augmentation
+from napari_unet.core.device import is_out_of_memory, release_memory
 from napari_unet.core.errors import DeviceMemoryError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
@@ -146,7 +147,7 @@ class Optimization:
             try:
                 return self._gradient_step(self._to_device(self._sampler.draw()))
             except RuntimeError as error:
-                if "memory" not in str(error).lower():
+                if not is_out_of_memory(error):
                     raise
                 if self._sampler.batch == 1:
                     raise DeviceMemoryError(
@@ -154,8 +155,7 @@ class Optimization:
                         f"{self.device.type}; choose a smaller crop or train on the CPU."
                     ) from error
             self._optimizer.zero_grad(set_to_none=True)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(self.device)
             self._sampler.batch //= 2
             logger.warning(
                 "Out of memory: training goes on with batches of %d", self._sampler.batch

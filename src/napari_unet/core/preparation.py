@@ -170,6 +170,7 @@ def prepare(
                 target.target[window],
                 weight,
                 source.labels[window],
+                factor=factor,
                 seed=settings.seed + number,
                 device=device,
             )

@@ -36,6 +36,8 @@ class TrainingImage:
         ``(n, 2)`` one annotated pixel (y, x) per object.
     pixels
         ``(m, 2)`` trained pixels (y, x); a random subset of a large annotation.
+    factor
+        Pixels of ``image`` per pixel of the annotation grid.
     share
         Relative frequency with which this image is drawn.
     """
@@ -45,6 +47,7 @@ class TrainingImage:
     weight: Tensor = field(repr=False)
     objects: Tensor = field(repr=False)
     pixels: Tensor = field(repr=False)
+    factor: float = 1.0
     share: float = 1.0
 
     @property
@@ -68,6 +71,7 @@ def training_image(
     weight: npt.NDArray[np.float32],
     labels: npt.NDArray[np.signedinteger],
     *,
+    factor: float = 1.0,
     share: float | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -82,6 +86,8 @@ def training_image(
         ``(Y, X)`` as :func:`napari_unet.core.annotation.training_target` returns them.
     labels
         ``(Y, X)`` annotation; one pixel of each positive label becomes a candidate centre.
+    factor
+        Pixels of ``image`` per pixel of ``labels``.
     share
         Relative frequency; by default the number of objects.
     """
@@ -96,6 +102,7 @@ def training_image(
         weight=torch.as_tensor(weight, device=device),
         objects=torch.as_tensor(objects),
         pixels=torch.as_tensor(pixels),
+        factor=factor,
         share=float(max(len(objects), 1)) if share is None else share,
     )
 
@@ -170,14 +177,15 @@ class CropSampler:
     def _centres(self, source: TrainingImage, count: int) -> Tensor:
         """Draw ``(count, 2)`` crop centres in pixels of the annotation grid."""
         generator = self.augmentation.generator
-        scale = source.target.shape[0] / source.image.shape[1]
         centres = torch.zeros(count, 2)
         on_object = torch.rand(count, generator=generator) < 0.5
         for row in range(count):
             places = source.objects if on_object[row] and len(source.objects) else source.pixels
             pick = int(torch.randint(len(places), (1,), generator=generator))
             centres[row] = places[pick]
-        jitter = (torch.rand(count, 2, generator=generator) - 0.5) * (self.crop / 2 * scale)
+        jitter = (torch.rand(count, 2, generator=generator) - 0.5) * (
+            0.5 * self.crop / source.factor
+        )
         return centres + jitter * on_object[:, None]
 
 
@@ -201,13 +209,12 @@ def sample(source: TrainingImage, centres: Tensor, offsets: Tensor) -> Batch:
     device = source.image.device
     height, width = source.image.shape[-2:]
     size = torch.tensor([height, width], dtype=torch.float32)
-    annotated = torch.tensor(source.target.shape, dtype=torch.float32)
-    ratio = size / annotated
-    start = (centres + 0.5) * ratio - 0.5
+    last_place = torch.tensor(source.target.shape) - 1
+    start = (centres + 0.5) * source.factor - 0.5
     coordinates = mirror(start[:, None, None, :] + offsets, size)
 
-    places = torch.floor((coordinates + 0.5) / ratio).long()
-    places = torch.minimum(places.clamp(min=0), annotated.long() - 1).to(device)
+    places = torch.floor((coordinates + 0.5) / source.factor).long().clamp(min=0)
+    places = torch.minimum(places, last_place).to(device)
     rows, columns = places[..., 0], places[..., 1]
 
     normalised = 2 * coordinates / (size - 1).clamp(min=1) - 1

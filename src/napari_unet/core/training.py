@@ -107,11 +107,11 @@ def iter_training(
         base.check_channels(planes[0].plane.channels)
     factors, diameter = scale_factors(planes, settings, base)
     normalization = base.normalization if base else Normalization()
-    data = prepare(planes, factors, diameter, settings, normalization, device.torch)
+    data = prepare(planes, factors, diameter, settings, normalization, device.device)
     for warning in data.warnings:
         logger.warning(warning)
     start = _starting_model(base, data, settings)
-    run = Optimization(start, data, settings, device.torch, fine_tuning=base is not None)
+    run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
     judge = _Judge(data, TileSettings(device=settings.device))
     before = judge(base) if base is not None and start.net.n_classes == base.net.n_classes else None
     run.anchor_to(base if before else None, before)
