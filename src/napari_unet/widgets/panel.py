@@ -1,0 +1,135 @@
+"""The base of all panels: a scrolling column, a status line and an error line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_unet.core.errors import UNetError
+from napari_unet.widgets._connections import Connections
+from napari_unet.widgets.session import session_of
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+
+class Panel(QWidget):
+    """One panel; a subclass fills :attr:`body` in :meth:`build` and connects in its ``__init__``.
+
+    The column scrolls, so nothing is cut off on a small screen; the status and error lines below
+    it are always in sight.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari passes it by this name.
+    """
+
+    #: Title of the panel's tab and dock widget.
+    title: ClassVar[str] = ""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.session = session_of(napari_viewer)
+        #: Undone when the panel or the viewer closes.
+        self.connections = Connections()
+        self._scroll, self.body = _scrolling_column()
+        self._status = _line("status")
+        self._error = _line("error")
+        self._error.setStyleSheet("color: #e0483e; font-weight: bold;")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 4)
+        layout.addWidget(self._scroll, 1)
+        layout.addWidget(self._error)
+        layout.addWidget(self._status)
+        self.setMinimumWidth(280)
+        connections = self.connections
+        self.session.closing.connect(connections.clear)
+        self.destroyed.connect(lambda *_: connections.clear())
+
+    def add_group(self, title: str) -> QFormLayout:
+        """Append a titled group and return its form layout."""
+        box = QGroupBox(title)
+        form = QFormLayout(box)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        self.body.addWidget(box)
+        return form
+
+    def show_status(self, text: str) -> None:
+        """Say what goes on; an empty text hides the line."""
+        self._status.setText(text)
+        self._status.setVisible(bool(text))
+
+    def show_error(self, text: str) -> None:
+        """Say in one sentence what went wrong; an empty text hides the line."""
+        self._error.setText(text)
+        self._error.setVisible(bool(text))
+
+    @property
+    def status(self) -> str:
+        """The status line."""
+        return self._status.text()
+
+    @property
+    def error(self) -> str:
+        """The error line; empty when all is well."""
+        return self._error.text()
+
+    @contextlib.contextmanager
+    def errors_shown(self) -> Iterator[None]:
+        """Show an error of this package in the error line; let unexpected ones through."""
+        self.show_error("")
+        try:
+            yield
+        except UNetError as error:
+            self.show_error(str(error))
+
+    def event(self, event: QEvent | None) -> bool:
+        """Let go of the viewer when napari takes the panel out of its dock for good."""
+        removed = event is not None and event.type() == QEvent.Type.ParentChange
+        handled = super().event(event)
+        if removed and self.parent() is None:
+            self.connections.clear()
+            self.leave()
+        return bool(handled)
+
+    def leave(self) -> None:
+        """Tidy up before the panel goes; the default does nothing."""
+
+
+def _scrolling_column() -> tuple[QScrollArea, QVBoxLayout]:
+    content = QWidget()
+    body = QVBoxLayout(content)
+    body.setContentsMargins(6, 6, 6, 6)
+    body.setSpacing(6)
+    body.setAlignment(Qt.AlignmentFlag.AlignTop)
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+    scroll.setWidget(content)
+    return scroll, body
+
+
+def _line(name: str) -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setContentsMargins(6, 0, 6, 0)
+    label.hide()
+    return label
+
+
+def note(text: str) -> QLabel:
+    """Return a label of plain words that wraps and can be copied."""
+    label: Any = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label  # type: ignore[no-any-return]
