@@ -1,0 +1,58 @@
+"""An image of any kind as a job reads it: a snapshot that outlives the layer it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: Rows and columns of a plane, half open.
+Region = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """How an array is to be read; nothing is copied.
+
+    Attributes
+    ----------
+    array
+        The pixels in full resolution: leading axes, Y, X and, for RGB, a last axis of 3 or 4.
+    rgb
+        Whether the last axis holds colours.
+    channel_axis
+        The leading axis that holds channels, or None.
+    """
+
+    array: Any = field(repr=False)
+    rgb: bool = False
+    channel_axis: int | None = None
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label array for this image: leading axes without channels, then Y, X."""
+        sizes = list(self.array.shape[:-1] if self.rgb else self.array.shape)
+        if self.channel_axis is not None:
+            del sizes[self.channel_axis]
+        return tuple(int(size) for size in sizes)
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.label_shape[-2:]
+        return height, width
+
+    @property
+    def indices(self) -> Iterator[tuple[int, ...]]:
+        """Positions of all planes along the leading axes, in order."""
+        return iter(np.ndindex(*self.label_shape[:-2]))
+
+    def plane(self, index: tuple[int, ...]) -> tuple[Any, int | None]:
+        """Return one plane, unread where the array is lazy, and its channel axis."""
+        where: list[Any] = list(index)
+        if self.channel_axis is None:
+            return (self.array[tuple(where)] if where else self.array), None
+        where.insert(self.channel_axis, slice(None))
+        return self.array[tuple(where)], 0

@@ -1,0 +1,197 @@
+"""Training with the part of an image that the user looks at predicted along the way."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.errors import UNetError
+from napari_unet.core.events import TrainingFinished, TrainingStarted, Validation
+from napari_unet.core.settings import TileSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from napari_unet.core.model import Model
+    from napari_unet.core.pairs import TrainingPair
+    from napari_unet.core.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+#: Previews may use at most this share of the time, so that training keeps nine tenths of it.
+PREVIEW_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """What the user looks at: one plane and the rows and columns that are shown.
+
+    ``index`` is the position of the plane along the leading axes; it is handed back untouched.
+    """
+
+    image: Any = field(repr=False, compare=False)
+    channel_axis: int | None
+    index: tuple[int, ...]
+    region: tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The view as the network of this moment segments it."""
+
+    step: int
+    view: View
+    labels: npt.NDArray[np.int32] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class ModelSaved:
+    """The finished model was written to ``path``, or could not be, and why."""
+
+    path: Path
+    problem: str | None = None
+
+
+def training_job(
+    pairs: Sequence[TrainingPair],
+    settings: TrainSettings,
+    base: str | Model | None,
+    *,
+    resume: TrainingState | None = None,
+    view: Callable[[], View | None] | None = None,
+    save_to: Path | None = None,
+    name: str | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Generator[Any, None, TrainingFinished | None]:
+    """Train, predict the view after each validation, and write the model at the end.
+
+    Parameters
+    ----------
+    pairs
+        Images with annotation; the caller must not change the labels afterwards.
+    settings
+        How to train.
+    base
+        A model, the name or path of one to load, or None to start from scratch.
+    resume
+        State of an earlier run to go on from.
+    view
+        Asked after each validation for what the user looks at; may answer None.
+    save_to
+        Where the model goes; None keeps it in memory.
+    name
+        Name of the new model.
+    cancelled
+        Ends the training in order; the best model so far is delivered and written.
+
+    Yields
+    ------
+    The events of :func:`~napari_unet.core.training.iter_training`, :class:`Preview` and
+    :class:`ModelSaved`. The finished event carries the model under its new name.
+
+    Returns
+    -------
+    TrainingFinished or None
+        The last event of the training.
+    """
+    from napari_unet.core.model_file import load_model
+    from napari_unet.core.training import iter_training
+
+    start, spent = time.perf_counter(), 0.0
+    base_model = load_model(base) if isinstance(base, str) else base
+    finished: TrainingFinished | None = None
+    diameter: float | None = None
+    for event in iter_training(pairs, settings, base_model, resume=resume, cancelled=cancelled):
+        if isinstance(event, TrainingFinished):
+            if name:
+                event = replace(event, model=event.model.with_name(name))
+            finished = event
+        elif isinstance(event, TrainingStarted):
+            diameter = event.diameter
+        yield event
+        if not isinstance(event, Validation) or view is None:
+            continue
+        if cancelled is not None and cancelled():
+            continue
+        if spent > PREVIEW_SHARE * (time.perf_counter() - start):
+            continue
+        before = time.perf_counter()
+        preview = _preview(event, view(), diameter, settings.device, cancelled)
+        spent += time.perf_counter() - before
+        if preview is not None:
+            yield preview
+    if finished is not None and save_to is not None:
+        yield _save(finished.model, save_to)
+    return finished
+
+
+def preview_labels(
+    model: Model,
+    view: View,
+    diameter: float | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    cancelled: Callable[[], bool] | None = None,
+) -> npt.NDArray[np.int32] | None:
+    """Return the objects (or classes) that a model sees in a view; None when cancelled."""
+    from napari_unet.core.instances import label_instances
+    from napari_unet.core.prediction import iter_tiles
+
+    rows, columns = view.region
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    probabilities = np.zeros((model.net.n_classes, *shape), dtype=np.float32)
+    tiles = iter_tiles(
+        model,
+        view.image,
+        channel_axis=view.channel_axis,
+        settings=TileSettings(device=device),
+        diameter=diameter,
+        region=view.region,
+        cancelled=cancelled,
+    )
+    for tile in tiles:
+        y, x = tile.slices
+        place = (
+            slice(y.start - rows.start, y.stop - rows.start),
+            slice(x.start - columns.start, x.stop - columns.start),
+        )
+        probabilities[(slice(None), *place)] = tile.probabilities
+    if cancelled is not None and cancelled():
+        return None
+    if model.task == "classes":
+        return np.argmax(probabilities, axis=0).astype(np.int32)
+    return label_instances(probabilities, model.instances)
+
+
+def _preview(
+    event: Validation,
+    view: View | None,
+    diameter: float | None,
+    device: Literal["auto", "cpu", "cuda", "mps"],
+    cancelled: Callable[[], bool] | None,
+) -> Preview | None:
+    if view is None:
+        return None
+    try:
+        labels = preview_labels(event.model, view, diameter, device, cancelled)
+    except UNetError as error:  # a preview that fails (NaN in the view) must not end a training
+        logger.warning("no preview: %s", error)
+        return None
+    return None if labels is None else Preview(event.step, view, labels)
+
+
+def _save(model: Model, path: Path) -> ModelSaved:
+    from napari_unet.core.model_file import save_model
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, path)
+    except UNetError as error:
+        return ModelSaved(path, str(error))
+    except OSError as error:
+        return ModelSaved(path, f"The model was not written: {error.strerror or error}.")
+    return ModelSaved(path)

@@ -1,0 +1,104 @@
+"""What an image layer offers to the network, and which part of it the user looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.jobs.image_source import ImageSource, Region
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Layer
+
+
+def source_of(layer: Image, channel_axis: int | None = None) -> ImageSource:
+    """Read how a layer is built; of a multiscale one the finest level."""
+    array = layer.data[0] if layer.multiscale else layer.data
+    return ImageSource(array, bool(layer.rgb), channel_axis)
+
+
+def label_placement(layer: Image, channel_axis: int | None = None) -> dict[str, Any]:
+    """Return the arguments that put a new Labels layer exactly over an image layer."""
+    keep = [axis for axis in range(layer.ndim) if axis != channel_axis]
+    placement: dict[str, Any] = {
+        "scale": np.asarray(layer.scale)[keep],
+        "translate": np.asarray(layer.translate)[keep],
+        "units": tuple(layer.units[axis] for axis in keep),
+        "axis_labels": tuple(layer.axis_labels[axis] for axis in keep),
+    }
+    if channel_axis is None:
+        placement |= {
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "affine": layer.affine.affine_matrix,
+        }
+    return placement
+
+
+def looks_at_planes(viewer: Viewer, layer: Layer) -> bool:
+    """Whether the viewer shows this layer's last two axes, flat."""
+    dims = viewer.dims
+    return dims.ndisplay == 2 and tuple(dims.displayed) == (dims.ndim - 2, dims.ndim - 1)
+
+
+def shown_index(viewer: Viewer, layer: Image, channel_axis: int | None = None) -> tuple[int, ...]:
+    """Return the position of the plane that is shown, along the leading axes without channels."""
+    point = layer.world_to_data(viewer.dims.point)
+    sizes = _axis_sizes(layer)
+    return tuple(
+        int(np.clip(round(float(point[axis])), 0, sizes[axis] - 1))
+        for axis in range(layer.ndim - 2)
+        if axis != channel_axis
+    )
+
+
+def shown_region(viewer: Viewer, layer: Image) -> Region:
+    """Return the rows and columns of the layer that can be seen; all of them when none can."""
+    height, width = _axis_sizes(layer)[-2:]
+    whole = (slice(0, height), slice(0, width))
+    if not looks_at_planes(viewer, layer):
+        return whole
+    camera = viewer.scene.camera
+    middle = np.asarray(camera.center[-2:], dtype=float)
+    half = np.asarray(viewer.canvas.size, dtype=float) / max(float(camera.zoom), 1e-9) / 2
+    corners = [
+        _to_pixels(viewer, layer, middle + half * sign)
+        for sign in ((-1, -1), (-1, 1), (1, -1), (1, 1))
+    ]
+    low = np.floor(np.min(corners, axis=0)).astype(int)
+    high = np.ceil(np.max(corners, axis=0)).astype(int) + 1
+    low, high = np.clip(low, 0, (height, width)), np.clip(high, 0, (height, width))
+    if (high - low < 1).any():
+        return whole
+    return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
+
+
+def shown_middle(viewer: Viewer, layer: Image) -> tuple[float, float]:
+    """Return the (y, x) pixel of the layer in the middle of the view."""
+    if not looks_at_planes(viewer, layer):
+        height, width = _axis_sizes(layer)[-2:]
+        return height / 2, width / 2
+    y, x = _to_pixels(viewer, layer, np.asarray(viewer.scene.camera.center[-2:], dtype=float))
+    return float(y), float(x)
+
+
+def _to_pixels(viewer: Viewer, layer: Image, yx: Any) -> Any:
+    world = [*viewer.dims.point[:-2], *yx]
+    return np.asarray(layer.world_to_data(world))[-2:]
+
+
+def _axis_sizes(layer: Image) -> tuple[int, ...]:
+    array = layer.data[0] if layer.multiscale else layer.data
+    return tuple(array.shape[:-1] if layer.rgb else array.shape)
+
+
+def limited(region: Region, middle: tuple[float, float], side: int) -> Region:
+    """Shrink a region to at most ``side`` pixels per axis around ``middle``."""
+    parts = []
+    for part, centre in zip(region, middle, strict=True):
+        length = min(part.stop - part.start, side)
+        start = int(np.clip(round(centre - length / 2), part.start, part.stop - length))
+        parts.append(slice(start, start + length))
+    return parts[0], parts[1]
