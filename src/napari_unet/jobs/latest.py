@@ -20,6 +20,7 @@ class Latest(Generic[T]):
         self._value = value
 
     def __call__(self) -> T:
+        """Return the value as it is now."""
         return self._value
 
     def set(self, value: T) -> None:

@@ -139,6 +139,8 @@ class SettingsForm(QWidget, Generic[S]):
         For fields with choices: the plain words of each choice.
     sliders
         For numbers that are better dragged: the range of the slider.
+    fold
+        Fold expert settings away behind a button; False where the whole form is folded anyway.
     """
 
     changed = Signal()
@@ -152,6 +154,7 @@ class SettingsForm(QWidget, Generic[S]):
         labels: Mapping[str, str] | None = None,
         words: Mapping[str, Mapping[Any, str]] | None = None,
         sliders: Mapping[str, tuple[float, float]] | None = None,
+        fold: bool = True,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -169,7 +172,7 @@ class SettingsForm(QWidget, Generic[S]):
                 words=(words or {}).get(info.name),
             )
             text = (labels or {}).get(info.name, info.name.replace("_", " ").capitalize())
-            form = expert if info.expert else plain
+            form = expert if info.expert and fold else plain
             name = QLabel(text)
             name.setToolTip(info.help)
             form.addRow(name, field)
