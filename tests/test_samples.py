@@ -6,6 +6,7 @@ import socket
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.errors import InputError
 from napari_unet.samples import histology_sample, paint_cells, simulated_sample
@@ -43,6 +44,15 @@ def test_painted_cells_are_neighbours_and_unchanged():
 
     others = set(np.unique(labels)) - {0} - kept
     assert max(map(distance, kept)) <= min(map(distance, others))
+
+
+def test_painted_cells_stand_apart_from_the_others():
+    sample = simulated_sample((512, 512), seed=1)
+    painted = paint_cells(sample.labels, 8)
+    around = ndimage.binary_dilation(painted > 0, iterations=5)
+    left_out = (sample.labels > 0) & (painted == 0)
+    assert len(np.unique(painted)) == 9
+    assert (around & left_out).sum() < 0.1 * (painted > 0).sum()
 
 
 def test_painting_more_cells_than_there_are():

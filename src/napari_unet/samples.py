@@ -10,6 +10,9 @@ import numpy.typing as npt
 from napari_unet.core.errors import InputError
 from napari_unet.core.simulation import simulate_nuclei
 
+#: Objects closer than this many pixels are in each other's way.
+_NEAR = 10.0
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -71,22 +74,45 @@ def paint_cells(
     count
         Number of objects to keep.
     near
-        ``(y, x)`` around which the nearest objects are taken; by default the middle.
+        ``(y, x)`` around which the nearest objects are taken; by default where the fewest other
+        objects are close by, as these would have to be painted too.
 
     Raises
     ------
     InputError
         If there are fewer objects.
     """
-    numbers, first = np.unique(labels, return_inverse=True)
-    index = first.reshape(labels.shape)
-    area = np.bincount(index.ravel())
-    y = np.bincount(index.ravel(), np.repeat(np.arange(labels.shape[0]), labels.shape[1])) / area
-    x = np.bincount(index.ravel(), np.tile(np.arange(labels.shape[1]), labels.shape[0])) / area
-    objects = np.flatnonzero(numbers > 0)
-    if count > len(objects):
-        raise InputError(f"There are {len(objects)} objects to paint, not {count}.")
-    middle = near if near is not None else (labels.shape[0] / 2, labels.shape[1] / 2)
-    distance = np.hypot(y - middle[0], x - middle[1])[objects]
-    chosen = numbers[objects[np.argsort(distance, kind="stable")[:count]]]
-    return np.where(np.isin(labels, chosen), labels, 0).astype(np.int32)
+    numbers, centres, radii = _measure(labels)
+    if not 0 < count <= len(numbers):
+        raise InputError(f"There are {len(numbers)} objects to paint, not {count}.")
+    if near is not None:
+        chosen = _nearest(centres, np.asarray(near), count)
+    else:
+        distance = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
+        crowding = np.clip(_NEAR - (distance - radii[:, None] - radii[None]), 0, None)
+        groups = [_nearest(centres, centre, count) for centre in centres]
+        chosen = min(groups, key=lambda group: _crowding_outside(crowding, group))
+    return np.where(np.isin(labels, numbers[chosen]), labels, 0).astype(np.int32)
+
+
+def _measure(
+    labels: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return number, centre ``(n, 2)`` and equivalent radius of each object."""
+    y, x = np.nonzero(labels > 0)
+    numbers, index = np.unique(labels[y, x], return_inverse=True)
+    area = np.bincount(index)
+    centres = np.stack([np.bincount(index, y) / area, np.bincount(index, x) / area], axis=1)
+    return numbers, centres, np.sqrt(area / np.pi)
+
+
+def _nearest(
+    centres: npt.NDArray[np.float64], point: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.intp]:
+    distance = np.hypot(*(centres - point).T)
+    return np.asarray(np.argsort(distance, kind="stable")[:count])
+
+
+def _crowding_outside(crowding: npt.NDArray[np.float64], group: npt.NDArray[np.intp]) -> float:
+    """Return how much the objects that are left out press on the group."""
+    return float(crowding[group].sum() - crowding[np.ix_(group, group)].sum())

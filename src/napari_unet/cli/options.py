@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from napari_unet.core.errors import SettingsError
@@ -30,7 +30,10 @@ class OptionGroups:
         prefix: str = "",
         skip: Collection[str] = (),
         experts: Collection[str] = (),
+        everyday: Collection[str] = (),
         drop_choices: Collection[str] = (),
+        texts: Mapping[str, str] | None = None,
+        default: str | None = None,
     ) -> None:
         """Add one option per field of ``settings``.
 
@@ -44,28 +47,35 @@ class OptionGroups:
             Fields that get no option.
         experts
             Fields that count as expert settings here although their panel shows them.
+        everyday
+            The reverse.
         drop_choices
             Choices that make no sense on a command line.
+        texts
+            Help that differs from the field's own.
+        default
+            What is used when an option is left out, when it is not the field's default.
         """
         for info in describe(settings):
             if info.name in skip:
                 continue
-            expert = info.expert or info.name in experts
+            expert = (info.expert or info.name in experts) and info.name not in everyday
             group = self._expert if expert else self._everyday
-            hidden = expert and not self._show_experts
-            _add_option(group, info, prefix, hidden, drop_choices)
+            text = (texts or {}).get(info.name) or _help(info, default)
+            if expert and not self._show_experts:
+                text = argparse.SUPPRESS
+            _add_option(group, info, prefix, text, drop_choices)
 
 
 def _add_option(
     group: argparse._ArgumentGroup,
     info: FieldInfo,
     prefix: str,
-    hidden: bool,
+    help_text: str,
     drop_choices: Collection[str],
 ) -> None:
     flag = f"--{prefix}{info.name}".replace("_", "-")
     choices = None if info.choices is None else [c for c in info.choices if c not in drop_choices]
-    help_text = argparse.SUPPRESS if hidden else _help(info)
     common: dict[str, Any] = {
         "dest": _destination(prefix, info.name),
         "default": argparse.SUPPRESS,
@@ -85,15 +95,18 @@ def _destination(prefix: str, name: str) -> str:
 
 
 def _spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
     return "none" if value is None else str(value)
 
 
-def _help(info: FieldInfo) -> str:
+def _help(info: FieldInfo, default: str | None) -> str:
     text = info.help.rstrip(".")
-    if info.default is not None or not info.optional:
-        default = {True: "yes", False: "no"}.get(info.default, info.default)
-        if not isinstance(info.default, bool):
-            default = f"{_spelled(info.default)} {info.unit}".strip()
+    if default is None and info.default is not None:
+        default = f"{_spelled(info.default)} {info.unit}".strip()
+    if default is not None and "(default" not in text:
         text += f" (default: {default})"
     return f"{text}.".replace("%", "%%")
 

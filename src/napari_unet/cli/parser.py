@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from napari_unet.cli.console import BAD_INPUT, fail
 from napari_unet.cli.options import OptionGroups
@@ -54,6 +54,11 @@ Compute what the network would be trained on: the weight of every pixel (float32
 are ignored have weight 0; gaps between neighbouring objects have high weights.
 """
 
+_AREA = (
+    "What a pixel means that is not painted: nothing, it is ignored (painted), background near "
+    "objects and ignored elsewhere (around), or background everywhere (all) (default: around)."
+)
+
 _DEMO = """\
 The whole job on simulated nuclei, in under three minutes on two processor cores: paint a few
 cells, train, segment another image, compare with the exact truth, and write masks, measurements,
@@ -73,7 +78,7 @@ class Parser(argparse.ArgumentParser):
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        super().__init__(prog, max_help_position=32)
 
 
 def build_parser(arguments: Sequence[str]) -> Parser:
@@ -87,24 +92,26 @@ def build_parser(arguments: Sequence[str]) -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    _add_train(_command(commands, "train", "train on painted cells", _TRAIN), show)
-    _add_segment(_command(commands, "segment", "find objects in images", _SEGMENT), show)
-    _add_evaluate(_command(commands, "evaluate", "compare masks with the truth", _EVALUATE))
-    _add_weight_map(
-        _command(commands, "weight-map", "see what will be trained on", _WEIGHT_MAP), show
-    )
-    _add_info(_command(commands, "info", "show what is in a model file", "Describe a model."))
-    _add_demo(_command(commands, "demo", "the whole job on simulated nuclei", _DEMO))
+    _add_train(commands, show)
+    _add_segment(commands, show)
+    _add_evaluate(commands)
+    _add_weight_map(commands, show)
+    _add_info(commands)
+    _add_demo(commands)
     return parser
 
 
+_Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
 def _command(
-    commands: argparse._SubParsersAction[Parser], name: str, summary: str, description: str
+    commands: _Commands, name: str, summary: str, description: str, arguments: str
 ) -> Parser:
     parser = commands.add_parser(
         name,
         help=summary,
         description=description,
+        usage=" ".join(filter(None, ("napari-unet", name, arguments, "[options]"))),
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
@@ -121,7 +128,9 @@ def _settings(parser: Parser, show_experts: bool) -> OptionGroups:
     return OptionGroups(parser, show_experts=show_experts)
 
 
-def _add_train(parser: Parser, show_experts: bool) -> None:
+def _add_train(commands: _Commands, show_experts: bool) -> None:
+    arguments = "IMAGE LABELS [IMAGE LABELS ...] --model OUT"
+    parser = _command(commands, "train", "train on painted cells", _TRAIN, arguments)
     parser.add_argument(
         "files", nargs="+", metavar="IMAGE LABELS", help="images and their painted labels, in turn"
     )
@@ -136,14 +145,18 @@ def _add_train(parser: Parser, show_experts: bool) -> None:
         "--recipe", metavar="FILE", help="settings from a JSON file; options given here win"
     )
     options = _settings(parser, show_experts)
-    options.add(AnnotationSettings, experts=("margin",), drop_choices=("boxes",))
-    options.add(TrainSettings)
+    options.add(
+        AnnotationSettings, experts=("margin",), drop_choices=("boxes",), texts={"area": _AREA}
+    )
+    options.add(TrainSettings, everyday=("steps",))
     options.add(WeightMapSettings, experts=("class_balance", "ridge", "w0", "sigma"))
     options.add(NetworkSettings, experts=("base_channels", "depth"))
     options.add(AugmentationSettings, prefix="augment-")
 
 
-def _add_segment(parser: Parser, show_experts: bool) -> None:
+def _add_segment(commands: _Commands, show_experts: bool) -> None:
+    arguments = "INPUT [INPUT ...] --model NAME|PATH --output DIR"
+    parser = _command(commands, "segment", "find objects in images", _SEGMENT, arguments)
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, folders of images, or patterns (*.tif)"
     )
@@ -173,29 +186,43 @@ def _add_segment(parser: Parser, show_experts: bool) -> None:
     )
     options = _settings(parser, show_experts)
     options.add(TileSettings)
-    options.add(InstanceSettings)
+    options.add(InstanceSettings, default="the model's own")
 
 
-def _add_evaluate(parser: Parser) -> None:
+def _add_evaluate(commands: _Commands) -> None:
+    parser = _command(
+        commands, "evaluate", "compare masks with the truth", _EVALUATE, "PREDICTIONS TRUTH"
+    )
     parser.add_argument("predictions", metavar="PREDICTIONS", help="label image or folder")
     parser.add_argument("truth", metavar="TRUTH", help="label image or folder")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
 
 
-def _add_weight_map(parser: Parser, show_experts: bool) -> None:
+def _add_weight_map(commands: _Commands, show_experts: bool) -> None:
+    parser = _command(
+        commands,
+        "weight-map",
+        "see what will be trained on",
+        _WEIGHT_MAP,
+        "LABELS --output FILE",
+    )
     parser.add_argument("labels", metavar="LABELS", help="painted labels")
     parser.add_argument("--output", required=True, metavar="FILE", help="TIFF file to write")
     options = _settings(parser, show_experts)
     options.add(WeightMapSettings)
-    options.add(AnnotationSettings, drop_choices=("boxes",))
+    options.add(AnnotationSettings, drop_choices=("boxes",), texts={"area": _AREA})
 
 
-def _add_info(parser: Parser) -> None:
+def _add_info(commands: _Commands) -> None:
+    parser = _command(
+        commands, "info", "show what is in a model file", "Describe a model.", "MODEL"
+    )
     parser.add_argument("model", metavar="MODEL", help="model file, or the name of a shipped one")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
-def _add_demo(parser: Parser) -> None:
+def _add_demo(commands: _Commands) -> None:
+    parser = _command(commands, "demo", "the whole job on simulated nuclei", _DEMO, "")
     parser.add_argument(
         "--output", default="demo-output", metavar="DIR", help="folder (default: demo-output)"
     )

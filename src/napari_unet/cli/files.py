@@ -1,0 +1,187 @@
+"""Which files a command reads and writes, checked before any long work."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_unet.core.atomic import output_error
+from napari_unet.core.errors import InputError, OutputError
+
+#: What a folder is searched for.
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
+MASKS = "_masks"
+_PATTERN_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the results of one image go."""
+
+    folder: Path
+    stem: str
+
+    @property
+    def masks(self) -> Path:
+        """The masks without a suffix: each format adds its own."""
+        return self.folder / f"{self.stem}{MASKS}"
+
+    @property
+    def measurements(self) -> Path:
+        """The table of measurements."""
+        return self.folder / f"{self.stem}_measurements.csv"
+
+
+def stem_of(path: Path) -> str:
+    """Return the file name without its suffix, and without the two of ``.ome.tif``."""
+    name = path.name
+    for ending in (".ome.tif", ".ome.tiff", ".ome.zarr"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return path.stem
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Return the images that files, folders and patterns stand for, each once.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, or a folder or pattern stands for no image.
+    """
+    found: dict[Path, None] = {}
+    for text in inputs:
+        for path in _expand(text):
+            found.setdefault(path)
+    return list(found)
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir() and path.suffix != ".zarr":
+        images = images_in(path)
+        if not images:
+            raise InputError(
+                f"There is no image in the folder {text!r} (files that end in "
+                f"{', '.join(IMAGE_SUFFIXES)})."
+            )
+        return images
+    if path.exists():
+        return [path]
+    # A shell on Windows does not resolve patterns; elsewhere they may have been quoted.
+    if _PATTERN_CHARACTERS & set(text):
+        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
+        images = [match for match in matches if not _is_masks(match)]
+        if not images:
+            raise InputError(f"No file matches {text!r}; check the pattern.")
+        return images
+    raise InputError(f"There is no file {text!r}; check the path.")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of a folder in order of their names, without masks written earlier."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and not _is_masks(path)
+    )
+
+
+def _is_masks(path: Path) -> bool:
+    return stem_of(path).endswith(MASKS)
+
+
+def plan_results(images: Iterable[Path], folder: Path) -> list[Results]:
+    """Say where each image's results go.
+
+    Raises
+    ------
+    InputError
+        If two images would write the same files.
+    """
+    planned: dict[str, Path] = {}
+    for image in images:
+        stem = stem_of(image)
+        if stem in planned:
+            raise InputError(
+                f"The results of {str(planned[stem])!r} and {str(image)!r} would have the same "
+                "name; segment them into different folders."
+            )
+        planned[stem] = image
+    return [Results(folder, stem) for stem in planned]
+
+
+def existing_file(text: str) -> Path:
+    """Return the path of a file to read.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    path = Path(text)
+    if not path.exists():
+        raise InputError(f"There is no file {text!r}; check the path.")
+    return path
+
+
+def writable_folder(text: str) -> Path:
+    """Create the folder if needed and try to write into it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created or written to.
+    """
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{text!r} is not a folder; choose another one.") from error
+    except OSError as error:
+        raise output_error(folder, error) from error
+    _try_writing(folder)
+    return folder
+
+
+def writable_file(text: str, inputs: Iterable[Path] = ()) -> Path:
+    """Check that a result file can be written, without touching what is there.
+
+    Raises
+    ------
+    InputError
+        If it is one of the inputs.
+    OutputError
+        If its folder is missing or cannot be written to.
+    """
+    path = Path(text)
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"{text!r} is an input; choose another file for the result.")
+    if path.is_dir():
+        raise OutputError(f"{text!r} is a folder; add a file name.")
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"The folder {str(path.parent)!r} does not exist; create it or choose another one."
+        )
+    _try_writing(path.parent)
+    return path
+
+
+def _try_writing(folder: Path) -> None:
+    """Write and remove a small file: permissions alone do not tell (root, quota, network)."""
+    probe = folder / f".napari-unet-{os.getpid()}.part"
+    try:
+        probe.write_bytes(b"0" * 4096)
+    except OSError as error:
+        raise OutputError(
+            f"Nothing can be written into the folder {str(folder)!r} "
+            f"({(error.strerror or str(error)).lower()}); choose another one."
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)

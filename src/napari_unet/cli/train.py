@@ -1,0 +1,161 @@
+"""`napari-unet train`: painted cells in, model file out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.cli.console import INTERRUPTED, OK, Interruptible, bar, note, say
+from napari_unet.cli.files import existing_file, stem_of, writable_file
+from napari_unet.cli.options import given
+from napari_unet.cli.parser import AUTO
+from napari_unet.core.errors import InputError
+from napari_unet.core.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_unet.core.events import Scores, TrainingFinished, TrainingStarted
+    from napari_unet.core.model import Model
+    from napari_unet.core.pairs import TrainingPair
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and save the model; on Ctrl+C the best model so far."""
+    files = _files(options.files)
+    settings = train_settings(options)
+    output = writable_file(options.model, [path for pair in files for path in pair])
+
+    from napari_unet.core.model_file import save_model
+
+    base = base_model(options.base, settings)
+    pairs = [read_pair(image, labels) for image, labels in files]
+    with Interruptible() as interrupted:
+        finished = follow_training(pairs, settings, base, interrupted)
+        save_model(finished.model.with_name(stem_of(output)), output)
+    for line in report(finished):
+        say(line)
+    say(f"Saved {output}")
+    return INTERRUPTED if finished.reason == "stopped" else OK
+
+
+def _files(names: Sequence[str]) -> list[tuple[Path, Path]]:
+    if len(names) % 2:
+        raise InputError(
+            "Give each image together with its labels (IMAGE LABELS IMAGE LABELS ...); "
+            f"{len(names)} files cannot be paired."
+        )
+    paths = [existing_file(name) for name in names]
+    return list(zip(paths[::2], paths[1::2], strict=True))
+
+
+def train_settings(options: argparse.Namespace) -> TrainSettings:
+    """Return the settings of the recipe, changed by the options that were given."""
+    settings = TrainSettings()
+    if options.recipe is not None:
+        path = existing_file(options.recipe)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The recipe {str(path)!r} cannot be read as text.") from error
+        settings = TrainSettings.from_json(text)
+    if hasattr(options, "steps") and not hasattr(options, "seconds"):
+        settings = dataclasses.replace(settings, seconds=None)
+    settings = given(options, settings)
+    return dataclasses.replace(
+        settings,
+        annotation=given(options, settings.annotation),
+        weights=given(options, settings.weights),
+        network=given(options, settings.network),
+        augmentation=given(options, settings.augmentation, prefix="augment-"),
+    )
+
+
+def base_model(name: str, settings: TrainSettings) -> Model | None:
+    """Return the model to start from; ``auto`` is the shipped one, if it fits the task."""
+    from napari_unet.core.model_file import list_models, load_model
+
+    if name == "none":
+        return None
+    if name != AUTO:
+        return load_model(name)
+    shipped = list_models()
+    if not shipped or settings.annotation.task != "objects":
+        return None
+    return load_model(shipped[0])
+
+
+def read_pair(image: Path, labels: Path) -> TrainingPair:
+    """Read one image and its labels and check that they belong together."""
+    from napari_unet.core.pairs import TrainingPair
+    from napari_unet.io.images import read_image, read_labels
+
+    picture = read_image(image)
+    return TrainingPair(
+        picture.data,
+        read_labels(labels).data,
+        channel_axis=picture.channel_axis,
+        name=image.name,
+    )
+
+
+def follow_training(
+    pairs: Sequence[TrainingPair],
+    settings: TrainSettings,
+    base: Model | None,
+    cancelled: Callable[[], bool],
+    record: Callable[[object], None] = lambda event: None,
+) -> TrainingFinished:
+    """Train with a progress bar; ``record`` sees every event."""
+    from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
+    from napari_unet.core.training import iter_training
+
+    shown: dict[str, str] = {}
+    with bar(1.0, "", "Training", bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}") as line:
+        for event in iter_training(pairs, settings, base, cancelled=cancelled):
+            record(event)
+            if isinstance(event, TrainingStarted):
+                note(_started(event, base))
+            elif isinstance(event, TrainingStep):
+                shown["loss"] = f"{event.loss:.3f}"
+                line.update(max(0.0, event.fraction - line.n))
+            elif isinstance(event, Validation):
+                shown["AP50"] = f"{event.scores.ap50:.2f}"
+            elif isinstance(event, TrainingFinished):
+                line.update(max(0.0, 1 - line.n) if event.reason == "finished" else 0)
+                return event
+            line.set_postfix(shown, refresh=False)
+    raise AssertionError("training ended without a result")
+
+
+def _started(event: TrainingStarted, base: Model | None) -> str:
+    start = f"from the model {base.name!r}" if base else "from scratch"
+    held_back = (
+        f", {event.validation_objects} of them held back" if event.validation_objects else ""
+    )
+    size = f", about {event.diameter:.0f} px across" if event.diameter else ""
+    return (f"training {start} on {event.objects} objects{held_back}{size}; {event.device}").rstrip(
+        "."
+    ) + "."
+
+
+def report(finished: TrainingFinished) -> Iterator[str]:
+    """Yield the lines that tell how it went."""
+    how = "Stopped after" if finished.reason == "stopped" else "Trained"
+    yield f"{how} {finished.steps} steps in {finished.seconds:.0f} s."
+    scores = list(_scores(finished.before, finished.after))
+    if scores:
+        yield f"On the cells held back: {', '.join(scores)}."
+    yield finished.decision
+
+
+def _scores(before: Scores | None, after: Scores) -> Iterator[str]:
+    for name, label in (("ap50", "AP50"), ("ap75", "AP75"), ("f1", "F1")):
+        new = getattr(after, name)
+        old = getattr(before, name) if before else math.nan
+        if math.isfinite(new):
+            yield f"{label} {new:.2f}" + (f" (before {old:.2f})" if math.isfinite(old) else "")

@@ -1,0 +1,106 @@
+"""Options come from the settings: bounds, choices, defaults and help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import pytest
+
+from napari_unet.cli.options import OptionGroups, given
+from napari_unet.cli.parser import build_parser
+from napari_unet.cli.train import train_settings
+from napari_unet.core.settings import (
+    AugmentationSettings,
+    InstanceSettings,
+    NetworkSettings,
+    TileSettings,
+    TrainSettings,
+    WeightMapSettings,
+    describe,
+)
+
+
+def parse_train(*words):
+    return build_parser(words).parse_args(["train", "a.tif", "b.tif", "--model", "m", *words])
+
+
+def test_nothing_given_is_the_default():
+    assert train_settings(parse_train()) == TrainSettings()
+
+
+def test_given_options_reach_nested_settings():
+    settings = train_settings(
+        parse_train(
+            *("--seconds", "5", "--area", "all", "--w0", "3", "--no-class-balance", "--depth", "2"),
+            *("--norm", "none", "--augment-scale", "0.5", "--no-augment-flips", "--seed", "7"),
+        )
+    )
+    assert (settings.seconds, settings.seed, settings.annotation.area) == (5, 7, "all")
+    assert (settings.weights.w0, settings.weights.class_balance) == (3, False)
+    assert (settings.network.depth, settings.network.norm) == (2, None)
+    assert (settings.augmentation.scale, settings.augmentation.flips) == (0.5, False)
+    assert settings.augmentation.rotation == AugmentationSettings().rotation
+
+
+def test_steps_alone_switch_the_clock_off():
+    assert train_settings(parse_train("--steps", "10")).seconds is None
+    assert train_settings(parse_train("--steps", "10", "--seconds", "4")).seconds == 4
+
+
+def test_options_win_over_the_recipe(tmp_path):
+    recipe = dataclasses.replace(
+        TrainSettings(seconds=7, seed=3), network=NetworkSettings(depth=2, base_channels=8)
+    )
+    file = tmp_path / "recipe.json"
+    file.write_text(recipe.to_json(), encoding="utf-8")
+    settings = train_settings(parse_train("--recipe", str(file), "--seed", "9", "--depth", "1"))
+    assert (settings.seconds, settings.seed) == (7, 9)
+    assert (settings.network.depth, settings.network.base_channels) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [TrainSettings, WeightMapSettings, NetworkSettings, TileSettings, InstanceSettings],
+)
+def test_every_field_has_an_option_that_keeps_its_bounds(settings):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    OptionGroups(parser, show_experts=True).add(settings)
+    for info in describe(settings):
+        flag = "--" + info.name.replace("_", "-")
+        assert flag in parser.format_help()
+        if info.maximum is not None:
+            with pytest.raises(argparse.ArgumentError, match="must be"):
+                parser.parse_args([flag, str(info.type(info.maximum + 1))])
+        if info.choices:
+            with pytest.raises(argparse.ArgumentError, match="not one of"):
+                parser.parse_args([flag, "nonsense"])
+    assert given(parser.parse_args([]), settings()) == settings()
+
+
+def test_experts_are_listed_on_request(capsys):
+    for words, listed in ((["--help"], False), (["--help-all"], True)):
+        with pytest.raises(SystemExit):
+            build_parser(words).parse_args(["train", *words])
+        text = capsys.readouterr().out
+        assert ("--learning-rate" in text) is listed
+        assert "--seconds" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seconds", "soon"], "'soon' is not a number"),
+        (["--steps", "1.5"], "'1.5' is not a whole number"),
+        (["--seconds", "-1"], "at least 0.1"),
+        (["--area", "boxes"], "not one of painted, around, all"),
+        (["--device", "tpu"], "not one of auto, cpu, cuda, mps"),
+        (["--learning-rat", "1"], "nrecognized arguments"),
+    ],
+)
+def test_a_bad_option_is_one_sentence(words, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_train(*words)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
