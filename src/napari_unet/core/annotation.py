@@ -31,6 +31,7 @@ __all__ = [
     "training_target",
 ]
 
+Target = npt.NDArray[np.uint8 | np.uint16]
 Convention = Literal["napari-unet", "stardist", "nnunet"]
 
 
@@ -52,7 +53,7 @@ class TrainingTarget:
         Sentences about what may spoil training; empty when all is well.
     """
 
-    target: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] = field(repr=False)
+    target: Target = field(repr=False)
     weight: npt.NDArray[np.float32] = field(repr=False)
     state: npt.NDArray[np.uint8] = field(repr=False)
     counts: StateCounts
@@ -114,40 +115,66 @@ def training_target(
     shape = tuple(labels.shape)
     settings, weights = settings or AnnotationSettings(), weights or WeightMapSettings()
     rules = Rules.of(settings, weights, boxes, spacing, scale)
-    target: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] = np.empty(shape, np.uint8)
+    target: Target = np.empty(shape, target_dtype(labels, rules))
     state = np.empty(shape, np.uint8)
     weight = np.empty(shape, np.float32)
     total = Tally.empty()
     for index in plane_indices(shape):
         plane = labels[index] if index else labels
-        tally = Tally.empty()
-        for window in parts(*shape[-2:]):
-            part = interpret(plane, window, rules)
-            if part.target.itemsize > target.itemsize:
-                target = target.astype(np.uint16)
-            target[index][window] = part.target
-            state[index][window] = part.state
-            weight[index][window] = part.term
-            tally.add(part, window)
+        arrays = target[index], state[index], weight[index]
+        tally = interpret_plane(plane, rules, *arrays)
         per_class = class_weights(tally.classes(rules), weights.class_balance)
         for window in parts(*shape[-2:]):
-            compose(
-                weight[index][window],
-                target[index][window],
-                state[index][window],
-                weights.w0,
-                per_class,
-            )
-        tally.scattered = scattered_objects(plane, tally.objects, rules)
+            here = [array[window] for array in arrays]
+            compose(here[0], here[1], here[2], weights.w0, per_class)
         total.append(tally)
     counts = total.counts(rules, weights.w0)
     return TrainingTarget(target, weight, state, counts, annotation_warnings(total, rules))
 
 
-def compose(
-    term: npt.NDArray[np.float32],
-    target: npt.NDArray[np.unsignedinteger],
+def target_dtype(labels: Any, rules: Rules) -> type[np.uint8] | type[np.uint16]:
+    """Return the smallest type for the class indices of a stack of planes."""
+    if rules.task == "objects":
+        return np.uint8
+    highest = max(
+        int(read_labels(labels, (*index, *window)).max())
+        for index in plane_indices(labels.shape)
+        for window in parts(*labels.shape[-2:])
+    )
+    return np.uint8 if highest < 256 else np.uint16
+
+
+def interpret_plane(
+    labels: Any,
+    rules: Rules,
+    target: Target,
     state: npt.NDArray[np.uint8],
+    term: npt.NDArray[np.float32],
+) -> Tally:
+    """Fill the arrays of a whole plane part by part, and count.
+
+    Parameters
+    ----------
+    labels
+        ``(Y, X)``.
+    rules
+        What the labels mean.
+    target, state, term
+        ``(Y, X)`` arrays to fill; ``term`` gets the boundary term.
+    """
+    tally = Tally.empty()
+    for window in parts(*state.shape):
+        part = interpret(labels, window, rules)
+        target[window], state[window], term[window] = part.target, part.state, part.term
+        tally.add(part, window)
+    tally.scattered = scattered_objects(labels, tally.objects, rules)
+    return tally
+
+
+def compose(
+    target: Target,
+    state: npt.NDArray[np.uint8],
+    term: npt.NDArray[np.float32],
     w0: float,
     per_class: npt.NDArray[np.float32],
 ) -> None:
@@ -155,10 +182,10 @@ def compose(
 
     Parameters
     ----------
-    term
-        The boundary term, replaced by ``m (wc + w0 term)``.
     target, state
         Of the same pixels; ``state`` is changed where ``w0`` is 0.
+    term
+        The boundary term, replaced by ``m (wc + w0 term)``.
     w0
         Weight of the term.
     per_class
@@ -168,7 +195,7 @@ def compose(
         state[state == State.EMPHASISED] = State.BACKGROUND
     term *= np.float32(w0)
     term += np.take(per_class, target)
-    term *= state != State.IGNORED
+    np.copyto(term, np.float32(0), where=state == State.IGNORED)
 
 
 def check_trainable(targets: TrainingTarget | Iterable[TrainingTarget]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,10 @@ class StateCounts:
 
 @dataclass(frozen=True)
 class ObjectSummary:
-    """One row per object: id, bounding box, and pixels painted, left by the ridge, trained."""
+    """One row per object: id, bounding box, and pixels painted, left by the ridge, trained.
+
+    In one plane the ids are ascending.
+    """
 
     ids: Counts
     boxes: Counts
@@ -76,17 +79,33 @@ class ObjectSummary:
         return len(self.ids)
 
     def merged(self, other: ObjectSummary) -> ObjectSummary:
-        """Join two parts of one plane: the same id is the same object."""
-        both = self.followed_by(other)
-        ids, place = np.unique(both.ids, return_inverse=True)
-        boxes = np.empty((len(ids), 4), np.int64)
-        boxes[:, :2], boxes[:, 2:] = np.iinfo(np.int64).max, 0
-        np.minimum.at(boxes[:, :2], place, both.boxes[:, :2])
-        np.maximum.at(boxes[:, 2:], place, both.boxes[:, 2:])
-        sums = [np.zeros(len(ids), np.int64) for _ in range(3)]
-        for total, pixels in zip(sums, (both.painted, both.apart, both.trained), strict=True):
-            np.add.at(total, place, pixels)
-        return ObjectSummary(ids, boxes, *sums)
+        """Add another part of the same plane: the same id is the same object."""
+        result = self._with_rows_for(other)
+        place = np.searchsorted(result.ids, other.ids)
+        boxes = result.boxes.copy()
+        boxes[place, :2] = np.minimum(boxes[place, :2], other.boxes[:, :2])
+        boxes[place, 2:] = np.maximum(boxes[place, 2:], other.boxes[:, 2:])
+        result = replace(result, boxes=boxes)
+        result._add(place, other, 1)
+        return result
+
+    def without(self, other: ObjectSummary) -> ObjectSummary:
+        """Take away a part of the same plane; boxes stay as large as they were."""
+        result = self._with_rows_for(self.rows(slice(0, 0)))
+        result._add(np.searchsorted(result.ids, other.ids), other, -1)
+        return result
+
+    def _with_rows_for(self, other: ObjectSummary) -> ObjectSummary:
+        """Return a copy, by ascending id, that has a row for each id of both."""
+        new = other.rows(~np.isin(other.ids, self.ids))
+        none = np.zeros_like(new.ids)
+        both = self.followed_by(replace(new, painted=none, apart=none, trained=none))
+        return both.rows(np.argsort(both.ids, kind="stable"))
+
+    def _add(self, place: npt.NDArray[np.intp], other: ObjectSummary, sign: int) -> None:
+        self.painted[place] += sign * other.painted
+        self.apart[place] += sign * other.apart
+        self.trained[place] += sign * other.trained
 
     def followed_by(self, other: ObjectSummary) -> ObjectSummary:
         """List the objects of another plane after these, without joining equal ids."""
@@ -98,8 +117,8 @@ class ObjectSummary:
             np.concatenate([self.trained, other.trained]),
         )
 
-    def rows(self, chosen: npt.NDArray[Any]) -> ObjectSummary:
-        """Return the rows that a mask or index array picks."""
+    def rows(self, chosen: Any) -> ObjectSummary:
+        """Return the rows that a mask, an index array or a slice picks."""
         return ObjectSummary(
             self.ids[chosen],
             self.boxes[chosen],

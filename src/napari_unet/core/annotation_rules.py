@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_unet.core.distances import Reach, boundary_term
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.labels import Labels, Window, grown, read_labels, relative
+from napari_unet.core.labels import Box, Labels, Window, grown, read_labels, relative
 from napari_unet.core.separation import margin_radius, near_object, separate
 from napari_unet.core.settings import AnnotationSettings, Area, Task, WeightMapSettings
 from napari_unet.core.weight_map import checked_lengths
@@ -43,7 +43,7 @@ class Rules:
     ridge: int
     reach: Reach | None
     spacing: tuple[float, float]
-    boxes: tuple[tuple[int, int, int, int], ...] = field(default=())
+    boxes: tuple[Box, ...] = field(default=())
 
     @classmethod
     def of(
@@ -98,14 +98,14 @@ class Part:
     without ``w0``, 0 where ignored.
     """
 
-    target: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    target: npt.NDArray[np.uint8 | np.uint16]
     state: npt.NDArray[np.uint8]
     term: npt.NDArray[np.float32]
     painted: Labels
     apart: Labels
 
 
-def checked_boxes(boxes: Any) -> tuple[tuple[int, int, int, int], ...]:
+def checked_boxes(boxes: Any) -> tuple[Box, ...]:
     """Return boxes ``y0, x0, y1, x1`` as whole numbers, smaller corner first.
 
     Raises
@@ -127,6 +127,13 @@ def checked_boxes(boxes: Any) -> tuple[tuple[int, int, int, int], ...]:
     rounded = np.rint(corners.reshape(-1, 2, 2)).astype(np.int64)
     ordered = np.concatenate([rounded.min(axis=1), rounded.max(axis=1)], axis=1)
     return tuple((y0, x0, y1, x1) for y0, x0, y1, x1 in ordered.tolist())
+
+
+def painted_and_apart(labels: Labels, window: Window, rules: Rules) -> tuple[Labels, Labels]:
+    """Return the labels of a window as painted and as they are after the ridge."""
+    outer = grown(window, (rules.ridge + 1) // 2, *labels.shape)
+    inner = relative(window, outer)
+    return labels[window], separate(labels[outer], rules.ridge)[inner]
 
 
 def interpret(labels: Any, window: Window, rules: Rules) -> Part:
@@ -193,7 +200,7 @@ def _trained(
 
 def _class_target(
     labels: Labels, objects: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+) -> npt.NDArray[np.uint8 | np.uint16]:
     """Return the class index: the label where it is trained, else 0."""
     highest = int(labels.max(initial=0))
     if highest > _LARGEST_CLASS:

@@ -280,6 +280,5 @@ def _squared_along_rows(inside: npt.NDArray[np.bool_], reach: Reach) -> Squared:
     np.add(middle[:, :, -1:], beyond, out=steps[:, :, radius + width :])
     np.minimum(steps, count(reach.cap), out=steps)
     squared: Squared = steps.astype(reach.dtype)
-    squared *= reach.dtype(reach.spacing[1])
-    squared *= squared
-    return squared
+    np.multiply(squared, reach.dtype(reach.spacing[1]), out=squared)
+    return np.multiply(squared, squared, out=squared)

@@ -12,6 +12,7 @@ from napari_unet.core.errors import InputError
 
 Labels = npt.NDArray[np.signedinteger]
 Window = tuple[slice, slice]
+Box = tuple[int, int, int, int]
 
 # Whole planes are handled in parts of this side, so that temporary arrays stay small.
 PART = 2048
@@ -100,3 +101,12 @@ def relative(window: Window, outer: Window) -> Window:
         slice(rows.start - top, rows.stop - top),
         slice(columns.start - left, columns.stop - left),
     )
+
+
+def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:
+    """Return the half-open box ``y0, x0, y1, x1`` around the True pixels, None without any."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -20,6 +20,8 @@ from napari_unet.core.labels import (
     relative,
 )
 
+_IS_OBJECT = np.float32(-1)
+
 
 def weight_map(
     labels: Any,
@@ -102,18 +104,23 @@ def _weigh_plane(
         inner = relative(window, outer)
         term = boundary_term(near, reach, inner)
         inside = near[inner] > 0
-        # An object's term is 0 and a background's at least 0: the sign bit is free to carry the
-        # class to the second round, and no other array of the size of the plane is needed.
+        # The term is at least 0: a negative number carries the class to the second round, and no
+        # other array of the size of the plane is needed.
         np.multiply(term, np.float32(w0), out=out[window])
-        np.negative(out[window], out=out[window], where=inside)
-        trained = np.True_ if mask is None else np.asarray(mask[window], bool)
-        objects = int(np.count_nonzero(inside & trained))
-        total = inside.size if mask is None else int(np.count_nonzero(trained))
+        np.copyto(out[window], _IS_OBJECT, where=inside)
+        total = inside.size
+        if mask is not None:
+            trained = np.asarray(mask[window], bool)
+            total = int(np.count_nonzero(trained))
+            inside &= trained
+        objects = int(np.count_nonzero(inside))
         counts += (total - objects, objects)
-    background, objects = class_weights(counts, class_balance).tolist()
+    of_background, of_objects = class_weights(counts, class_balance)
     for window in parts(height, width):
         part = out[window]
-        part += np.where(np.signbit(part), np.float32(objects), np.float32(background))
+        inside = part == _IS_OBJECT
+        part += of_background
+        np.copyto(part, of_objects, where=inside)
         if mask is not None:
             part *= np.asarray(mask[window], bool)
 
