@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from napari_unet.core.device import choose_device
+from napari_unet.core.model import Model
+from napari_unet.core.normalization import IntensityScale
+from napari_unet.core.planes import Plane
+from napari_unet.core.prediction import NetworkInput, network_input
+from napari_unet.core.settings import TileSettings
+from napari_unet.core.unet import UNet
+
+#: Diameters (image pixels) that are tried: each is sqrt(2) larger than the one before.
+CANDIDATES = tuple(float(d) for d in np.round(7.0 * 2 ** (np.arange(10) / 2), 1))
+#: Side of the window that is looked at per candidate, in network pixels.
+_WINDOW = 256
+#: Of a larger plane only the middle is considered, so that the cost does not grow.
+_LARGEST_SIDE = 2048
+#: Objects this many times larger or smaller than the model's (as a logarithm) count 0.6 as much.
+_TOLERANCE = 0.35
+_SMALLEST_OBJECT = 5.0
+#: Predicted objects are a little larger than painted ones, and some are merged: median over the
+#: training images of the base model.
+_BIAS = 1.2
 
 
 def object_diameters(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -28,3 +53,163 @@ def median_diameter(labels: npt.NDArray[np.integer[Any]]) -> float | None:
     """Return the median object diameter in pixels, or None when no object is painted."""
     diameters = object_diameters(labels)
     return float(np.median(diameters)) if diameters.size else None
+
+
+@dataclass(frozen=True)
+class SizeEvidence:
+    """What the network finds when it is shown the image as if objects had one diameter.
+
+    Attributes
+    ----------
+    candidate
+        The diameter that was assumed, in image pixels.
+    score
+        Share of the window covered by objects that are confident and of the model's size.
+    measured
+        Diameter in image pixels that the objects found then have; None without objects.
+    """
+
+    candidate: float
+    score: float
+    measured: float | None
+
+
+def estimate_diameter(
+    model: Model,
+    plane: Plane,
+    *,
+    settings: TileSettings | None = None,
+    scale: IntensityScale | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> float | None:
+    """Estimate the median object diameter of an image by trying several.
+
+    The image is shown to the network at one scale per candidate; the candidate whose objects are
+    most confident and have the size the model was trained at wins, and the size measured there
+    is returned.
+
+    Parameters
+    ----------
+    model
+        A model for objects with a training diameter.
+    plane
+        The image.
+    scale
+        Its intensity scale when measured before.
+    cancelled
+        Asked before each candidate; the best so far is used.
+
+    Returns
+    -------
+    float or None
+        Diameter in image pixels; None when the model does not match sizes or finds nothing.
+    """
+    found = list(size_evidence(model, plane, settings=settings, scale=scale, cancelled=cancelled))
+    found = [evidence for evidence in found if evidence.measured is not None]
+    if not found:
+        return None
+    best = max(found, key=lambda evidence: evidence.score)
+    assert best.measured is not None
+    return best.measured / _BIAS
+
+
+def size_evidence(
+    model: Model,
+    plane: Plane,
+    *,
+    settings: TileSettings | None = None,
+    scale: IntensityScale | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[SizeEvidence]:
+    """Yield the evidence for each candidate; parameters as for :func:`estimate_diameter`."""
+    if model.diameter is None or model.task != "objects":
+        return
+    device = choose_device((settings or TileSettings()).device).device
+    net = model.net.to(device)
+    middle = _middle(plane)
+    scale = scale or model.normalization.measure(plane)
+    detail = _detail(middle, scale)
+    try:
+        for candidate in CANDIDATES:
+            if cancelled is not None and cancelled():
+                return
+            factor = model.diameter / candidate
+            view = network_input(model, middle, factor, scale)
+            foreground = _foreground(net, view, middle.shape, factor, detail, device)
+            yield _weigh(foreground, candidate, factor, model.diameter)
+    finally:
+        model.net.to("cpu")
+
+
+def _middle(plane: Plane) -> Plane:
+    """Return the plane, or the middle of a large one, in memory."""
+    height, width = plane.shape
+    top, left = max(0, (height - _LARGEST_SIDE) // 2), max(0, (width - _LARGEST_SIDE) // 2)
+    pixels = plane.read(
+        top, min(height, top + _LARGEST_SIDE), left, min(width, left + _LARGEST_SIDE)
+    )
+    return Plane(pixels, 0, tuple(range(len(pixels))))
+
+
+def _detail(plane: Plane, scale: IntensityScale) -> npt.NDArray[np.float32]:
+    """Return a map of local contrast: windows are put where there is something to see."""
+    height, width = plane.shape
+    gray = np.clip(scale.apply(plane.read(0, height, 0, width)), 0, 1).mean(axis=0)
+    return np.asarray(ndimage.gaussian_gradient_magnitude(gray, 2.0), dtype=np.float32)
+
+
+def _foreground(
+    net: UNet,
+    view: NetworkInput,
+    shape: tuple[int, int],
+    factor: float,
+    detail: npt.NDArray[np.float32],
+    device: torch.device,
+) -> npt.NDArray[np.float32]:
+    """Return object probabilities of the most detailed window at one scale."""
+    sides = [min(_WINDOW, max(1, round(n * factor))) for n in shape]
+    starts = _window_start(detail, [side / factor for side in sides])
+    rows, columns = (
+        (round(start * factor), round(start * factor) + net.input_size(side))
+        for start, side in zip(starts, sides, strict=True)
+    )
+    pixels = torch.from_numpy(np.ascontiguousarray(view(*rows, *columns)))[None].to(device)
+    with torch.inference_mode():
+        probabilities = torch.softmax(net(pixels).float(), dim=1)[0, 1]
+    result: npt.NDArray[np.float32] = probabilities.cpu().numpy()[: sides[0], : sides[1]]
+    return result
+
+
+def _window_start(detail: npt.NDArray[np.float32], sides: list[float]) -> tuple[int, int]:
+    """Return the corner of the window (image pixels) that holds the most detail."""
+    height, width = (
+        min(n, max(1, round(side))) for n, side in zip(detail.shape, sides, strict=True)
+    )
+    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    rows = np.unique(np.linspace(0, detail.shape[0] - height, 9).astype(int))
+    columns = np.unique(np.linspace(0, detail.shape[1] - width, 9).astype(int))
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    held = total[y + height, x + width] - total[y, x + width] - total[y + height, x] + total[y, x]
+    best = int(held.argmax())
+    return int(y.ravel()[best]), int(x.ravel()[best])
+
+
+def _weigh(
+    foreground: npt.NDArray[np.float32], candidate: float, factor: float, expected: float
+) -> SizeEvidence:
+    """Judge the objects found at one scale."""
+    labels, count = ndimage.label(foreground > 0.5)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    sums = np.bincount(labels.ravel(), foreground.ravel(), minlength=count + 1)[1:]
+    diameters = 2 * np.sqrt(areas / np.pi)
+    keep = diameters > _SMALLEST_OBJECT
+    if not keep.any():
+        return SizeEvidence(candidate, 0.0, None)
+    areas, diameters = areas[keep], diameters[keep]
+    confidence = np.clip(2 * sums[keep] / areas - 1, 0, 1) ** 2
+    size_match = np.exp(-0.5 * (np.log(diameters / expected) / _TOLERANCE) ** 2)
+    score = float((areas * confidence * size_match).sum() / foreground.size)
+    order = np.argsort(diameters)
+    mass = np.cumsum(confidence[order])
+    middle = order[int(np.searchsorted(mass, mass[-1] / 2))]
+    return SizeEvidence(candidate, score, float(diameters[middle] / factor))

@@ -200,7 +200,7 @@ def _starting_model(base: Model | None, data: PreparedData, settings: TrainSetti
     task = settings.annotation.task
     if base is not None and base.task == task and base.net.n_classes >= data.n_classes:
         return replace(base, training={})
-    names = ("background", "object")
+    names: tuple[str, ...] = ("background", "object")
     if task == "classes":
         names = ("background", *(f"class {k}" for k in range(1, data.n_classes)))
     # The global generator is put back afterwards: a library must not change it.
