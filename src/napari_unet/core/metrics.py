@@ -17,7 +17,36 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.overlap import IntArray, Overlap, overlap
+from napari_unet.core.overlap import IntArray, Overlap, look_up, overlap, ratio
+from napari_unet.core.partition_metrics import (
+    PartitionScores,
+    border_thinned_scores,
+    partition_scores,
+    rand_error,
+    thin_borders,
+)
+from napari_unet.core.pixel_metrics import class_iou, pixel_error
+from napari_unet.core.warping_error import WarpingErrors, warping_error, warping_errors
+
+__all__ = [
+    "THRESHOLDS",
+    "Match",
+    "MergesAndSplits",
+    "PartitionScores",
+    "WarpingErrors",
+    "average_precision",
+    "border_thinned_scores",
+    "class_iou",
+    "match",
+    "match_table",
+    "merges_and_splits",
+    "partition_scores",
+    "pixel_error",
+    "rand_error",
+    "thin_borders",
+    "warping_error",
+    "warping_errors",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,6 +176,62 @@ def average_precision(
     return np.array(values)
 
 
+@dataclass(frozen=True)
+class MergesAndSplits:
+    """Objects wrongly joined or cut.
+
+    Attributes
+    ----------
+    merges
+        For each predicted object, the true objects it swallows less one, summed.
+    splits
+        For each true object, the predicted pieces of it less one, summed.
+    """
+
+    merges: int
+    splits: int
+
+
+def merges_and_splits(
+    truth: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    smallest: float = 0.1,
+) -> MergesAndSplits:
+    """Count wrong merges and splits, the errors that boundary weights are meant to prevent.
+
+    A predicted object swallows a true one when it covers more than half of it. A predicted object
+    is a piece of a true one when more than half of it lies inside and it covers at least
+    ``smallest`` of it, so that specks are no splits.
+
+    Parameters
+    ----------
+    truth, prediction, mask
+        As in :func:`match`.
+    smallest
+        Smallest fraction of the true object that counts as a piece.
+
+    Raises
+    ------
+    InputError
+        If shapes differ or labels are not whole numbers.
+    """
+    return merges_and_splits_table(overlap(truth, prediction, mask), smallest)
+
+
+def merges_and_splits_table(table: Overlap, smallest: float = 0.1) -> MergesAndSplits:
+    """Count merges and splits in a table of overlaps; see :func:`merges_and_splits`."""
+    both = (table.truth > 0) & (table.prediction > 0)
+    truth, prediction, shared = table.truth[both], table.prediction[both], table.pixels[both]
+    true_size = look_up(table.truth_sizes(), truth)
+    predicted_size = look_up(table.prediction_sizes(), prediction)
+    swallowed = np.unique(prediction[2 * shared > true_size], return_counts=True)[1]
+    piece = (2 * shared > predicted_size) & (shared >= smallest * true_size)
+    pieces = np.unique(truth[piece], return_counts=True)[1]
+    return MergesAndSplits(merges=int((swallowed - 1).sum()), splits=int((pieces - 1).sum()))
+
+
 def match_table(table: Overlap, threshold: float) -> Match:
     """Pair the objects of a table of overlaps; see :func:`match`."""
     if not 0 < threshold <= 1:
@@ -173,17 +258,6 @@ def candidate_pairs(table: Overlap) -> tuple[IntArray, IntArray, FloatArray]:
         look_up(table.truth_sizes(), truth) + look_up(table.prediction_sizes(), prediction) - shared
     )
     return truth, prediction, shared / np.maximum(union, 1)
-
-
-def look_up(sizes: tuple[IntArray, IntArray], ids: IntArray) -> IntArray:
-    """Return the sizes of some ids, all of which must be there."""
-    known, pixels = sizes
-    return pixels[np.searchsorted(known, ids)]
-
-
-def ratio(part: float, whole: float) -> float:
-    """Return ``part / whole``, nan when there is nothing to compare with."""
-    return part / whole if whole else float("nan")
 
 
 def _one_to_one(truth: IntArray, prediction: IntArray, ious: FloatArray) -> npt.NDArray[np.intp]:

@@ -90,6 +90,17 @@ def overlap(
     )
 
 
+def look_up(sizes: tuple[IntArray, IntArray], ids: IntArray) -> IntArray:
+    """Return the sizes of some ids, all of which must be there."""
+    known, pixels = sizes
+    return pixels[np.searchsorted(known, ids)]
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return ``part / whole``, nan when there is nothing to compare with."""
+    return part / whole if whole else float("nan")
+
+
 def as_labels(labels: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     """Return an integer array, or raise :class:`InputError` naming ``name``."""
     array = np.asarray(labels)

@@ -1,0 +1,125 @@
+"""Files and folders appear completely or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import pytest
+
+from napari_unet.core.atomic import (
+    atomic_file,
+    atomic_folder,
+    output_error,
+    write_bytes,
+    write_text,
+)
+from napari_unet.core.errors import OutputError
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    write_text(path, "µm")
+    assert path.read_text(encoding="utf-8") == "µm"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, small_disk):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    with pytest.raises(OutputError, match=r"'a\.bin' was not written: there is no room left"):
+        write_bytes(path, bytes(100_000))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_any_error_in_the_block_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+
+    def half_written():
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        half_written()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a right there")
+def test_a_link_is_followed(tmp_path):
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("old", encoding="utf-8")
+    link.symlink_to(real)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert real.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are a Unix feature")
+def test_a_new_file_has_ordinary_permissions(tmp_path):
+    write_text(tmp_path / "a.txt", "")
+    (tmp_path / "b.txt").touch()
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+def test_a_folder_is_replaced_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "a.zarr"
+    for text in ("old", "new"):
+        with atomic_folder(path) as temporary:
+            (temporary / text).touch()
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_failed_folder_keeps_the_old_one(tmp_path, small_disk):
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / "old").touch()
+
+    def too_large():
+        with atomic_folder(path) as temporary:
+            (temporary / "new").write_bytes(bytes(100_000))
+
+    with pytest.raises(OutputError, match="no room left"):
+        too_large()
+    assert [p.name for p in path.iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_folder_does_not_replace_a_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"mine")
+
+    def write():
+        with atomic_folder(path):
+            pytest.fail("must not start")
+
+    with pytest.raises(OutputError):
+        write()
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path):
+    with pytest.raises(OutputError, match="a folder of that name is in the way"):
+        write_text(tmp_path, "")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(OutputError, match=r"'missing' does not exist|missing' does not exist"):
+        write_text(tmp_path / "missing" / "a.txt", "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO],
+)
+def test_every_error_is_one_sentence(code):
+    message = str(output_error("folder/a.tif", OSError(code, os.strerror(code))))
+    assert message.startswith("'a.tif' was not written: ")
+    assert message.endswith(".")
+    assert "\n" not in message
