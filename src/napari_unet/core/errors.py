@@ -37,3 +37,7 @@ class DeviceMemoryError(UNetError):
 
 class TrainingError(UNetError):
     """Training cannot go on (for example the loss is no longer finite)."""
+
+
+class PredictionError(UNetError):
+    """The network could not be evaluated."""

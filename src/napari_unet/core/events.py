@@ -84,9 +84,55 @@ class TrainingFinished:
 
 @dataclass(frozen=True)
 class TileDone:
-    """Class probabilities of one tile: ``(K, y, x)`` float32 for ``[slices]`` of the image."""
+    """Class probabilities of one tile: ``(K, y, x)`` float32 for ``[slices]`` of the plane.
+
+    ``done`` of ``total`` pixels of the plane (or region) are finished. ``index`` is the plane's
+    position in a stack.
+    """
 
     slices: tuple[slice, slice]
     probabilities: npt.NDArray[np.float32] = field(repr=False, compare=False)
     done: int
     total: int
+    index: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiameterChosen:
+    """The object size one plane is segmented at, in image pixels.
+
+    ``factor`` is the scale from image to network pixels. ``diameter`` is None when the model does
+    not match object sizes; ``source`` says where the number comes from.
+    """
+
+    index: tuple[int, ...]
+    diameter: float | None
+    factor: float
+    source: Literal["given", "estimated", "none"]
+
+
+@dataclass(frozen=True)
+class LabelsChanged:
+    """New values for ``[slices]`` of plane ``index``; provisional until :class:`PlaneDone`."""
+
+    slices: tuple[slice, slice]
+    labels: npt.NDArray[np.int32] = field(repr=False, compare=False)
+    index: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaneDone:
+    """The labels of plane ``index`` are final."""
+
+    index: tuple[int, ...]
+    objects: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SegmentationDone:
+    """The end: the labels of the whole image, ``complete`` unless it was cancelled."""
+
+    labels: npt.NDArray[np.int32] = field(repr=False, compare=False)
+    complete: bool
