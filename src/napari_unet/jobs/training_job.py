@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_unet.core.errors import UNetError
 from napari_unet.core.events import TrainingFinished, TrainingStarted, Validation
 from napari_unet.core.settings import TileSettings, TrainSettings
+from napari_unet.jobs.warm_up import DeviceFound
 
 if TYPE_CHECKING:
     from napari_unet.core.model import Model
@@ -91,17 +92,21 @@ def training_job(
 
     Yields
     ------
-    The events of :func:`~napari_unet.core.training.iter_training`, :class:`Preview` and
-    :class:`ModelSaved`. The finished event carries the model under its new name.
+    :class:`~napari_unet.jobs.warm_up.DeviceFound`, the events of
+    :func:`~napari_unet.core.training.iter_training`, :class:`Preview` and :class:`ModelSaved`.
+    The finished event carries the model under its new name.
 
     Returns
     -------
     TrainingFinished or None
         The last event of the training.
     """
+    from napari_unet.core.device import choose_device
     from napari_unet.core.model_file import load_model
     from napari_unet.core.training import iter_training
 
+    device = choose_device(settings.device)
+    yield DeviceFound(device.name, device.reason)
     start, spent = time.perf_counter(), 0.0
     base_model = load_model(base) if isinstance(base, str) else base
     finished: TrainingFinished | None = None

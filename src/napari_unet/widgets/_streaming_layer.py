@@ -83,9 +83,13 @@ class StreamingLabels:
         self._array = allocate(shape, np.uint16)
         self._streaming = True
         self._changing_data = False
+        active = viewer.layers.selection.active
         self.layer: Labels = viewer.add_labels(
             self._array, name=name, metadata=dict(metadata or {}), **(placement or {})
         )
+        if active is not None:
+            # Whoever paints goes on painting where they were; the new layer does not take over.
+            viewer.layers.selection.active = active
         #: Whether somebody else changed the layer's pixels since it was filled last.
         self.edited = False
         self.layer.editable = False
@@ -120,9 +124,14 @@ class StreamingLabels:
             return
         if labels.size and int(labels.max()) > _UINT16_MAX:
             self._widen()
-        self._array[(*index, *slices)] = labels
+        self._block(index, slices)[...] = labels
         if self._visible(index):
             self._redraw()
+
+    def clear(self, index: tuple[int, ...], slices: tuple[slice, slice]) -> None:
+        """Empty one block."""
+        if self.alive:
+            self._block(index, slices)[...] = 0
 
     def write_all(self, labels: npt.NDArray[np.integer]) -> None:
         """Replace every plane (objects were linked)."""
@@ -154,6 +163,10 @@ class StreamingLabels:
         self.layer.events.editable.disconnect(self._stay_locked)
         self.layer.events.paint.disconnect(self._note_edit)
         self.layer.events.data.disconnect(self._note_edit)
+
+    def _block(self, index: tuple[int, ...], slices: tuple[slice, slice]) -> npt.NDArray[Any]:
+        plane: npt.NDArray[Any] = self._array[index] if index else self._array
+        return plane[slices]
 
     def _widen(self) -> None:
         if self._array.dtype != np.uint16:

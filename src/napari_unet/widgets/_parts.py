@@ -1,0 +1,127 @@
+"""Small pieces that several panels are made of."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+
+class RunButton(QPushButton):
+    """The one big button of a panel: starts the work, and stops it while it runs.
+
+    Signals
+    -------
+    start_requested, stop_requested
+        What the user wants; the text changes only with :meth:`set_running`.
+    """
+
+    start_requested = Signal()
+    stop_requested = Signal()
+
+    def __init__(self, start: str, stop: str) -> None:
+        super().__init__(start)
+        self._texts = {False: start, True: stop}
+        self._running = False
+        self.setMinimumHeight(40)
+        font = self.font()
+        font.setBold(True)
+        font.setPointSizeF(font.pointSizeF() * 1.25)
+        self.setFont(font)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.clicked.connect(self._on_clicked)
+
+    @property
+    def running(self) -> bool:
+        """Whether a click stops instead of starts."""
+        return self._running
+
+    def set_running(self, running: bool) -> None:
+        """Show what a click does next."""
+        self._running = running
+        self.setText(self._texts[running])
+        self.setEnabled(True)
+
+    def _on_clicked(self) -> None:
+        if self._running:
+            self.setEnabled(False)  # one click is enough; enabled again when the work has ended
+            self.stop_requested.emit()
+        else:
+            self.start_requested.emit()
+
+
+class Fold(QWidget):
+    """A heading that unfolds what is below it."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.button = QToolButton()
+        self.button.setText(title)
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setArrowType(Qt.ArrowType.RightArrow)
+        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.content = QWidget()
+        self.body = QVBoxLayout(self.content)
+        self.body.setContentsMargins(8, 0, 0, 0)
+        self.content.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.button)
+        column.addWidget(self.content)
+        self.button.toggled.connect(self._on_toggled)
+
+    def unfold(self) -> None:
+        """Open it."""
+        self.button.setChecked(True)
+
+    def _on_toggled(self, open_: bool) -> None:
+        self.content.setVisible(open_)
+        arrow = Qt.ArrowType.DownArrow if open_ else Qt.ArrowType.RightArrow
+        self.button.setArrowType(arrow)
+
+
+def heading(text: str) -> QLabel:
+    """Return a bold line."""
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+def small_button(text: str, tip: str) -> QPushButton:
+    """Return a button of ordinary size with an explanation."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def row(*widgets: QWidget) -> QWidget:
+    """Put widgets side by side."""
+    holder = QWidget()
+    layout = QHBoxLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return holder
+
+
+def seconds_box(value: int) -> QSpinBox:
+    """Return a box for a time budget."""
+    box = QSpinBox()
+    box.setRange(5, 24 * 3600)
+    box.setSingleStep(15)
+    box.setValue(value)
+    box.setSuffix(" s")
+    box.setKeyboardTracking(False)
+    return box

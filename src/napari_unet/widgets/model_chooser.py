@@ -1,0 +1,157 @@
+"""The list of models: shipped ones, the ones trained in this viewer, and any model file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy, QWidget
+
+from napari_unet.widgets._connections import Connections
+from napari_unet.widgets.session import Session
+
+if TYPE_CHECKING:
+    from napari_unet.core.model import Model
+
+_OPEN = "Open a model file…"
+SCRATCH = "nothing (train from scratch)"
+MODEL_FILES = "Model files (*.safetensors);;All files (*)"
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One entry of the list.
+
+    ``source`` is what :func:`~napari_unet.core.model_file.load_model` takes, the model itself, or
+    None for training from scratch.
+    """
+
+    text: str
+    source: str | Model | None = field(compare=False, repr=False)
+    key: str = ""
+
+
+class ModelChooser(QComboBox):
+    """A drop-down list of models; the first shipped one is chosen until a model is trained.
+
+    Loading is left to the job that needs the model: choosing costs nothing.
+
+    Parameters
+    ----------
+    session
+        The viewer's session; a model set there appears in the list.
+    scratch
+        Offer "train from scratch".
+    take_new
+        Choose a newly trained model by itself.
+    """
+
+    model_chosen = Signal(object)
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        scratch: bool = False,
+        take_new: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._take_new = take_new
+        self._own: list[ModelChoice] = []
+        self._shipped = [ModelChoice(_title(name), name, name) for name in shipped_names()]
+        self._scratch = [ModelChoice(SCRATCH, None, "scratch")] if scratch else []
+        self._shown: list[ModelChoice] = []
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        connections = Connections()
+        connections.connect(session.model_changed, self._on_model)
+        session.closing.connect(connections.clear)
+        self.destroyed.connect(lambda *_: connections.clear())
+        if session.model is not None:
+            self._own.insert(0, _trained(session.model))
+        self._fill(self._own[0].key if self._own and take_new else None)
+        self.activated.connect(self._on_activated)
+
+    @property
+    def choice(self) -> ModelChoice | None:
+        """The chosen entry; None where there is nothing to choose from."""
+        index = self.currentIndex()
+        return self._shown[index] if 0 <= index < len(self._shown) else None
+
+    def choose_file(self, path: str | Path) -> None:
+        """Add a model file to the list and choose it."""
+        path = Path(path)
+        choice = ModelChoice(path.stem, str(path), str(path))
+        self._own = [choice, *(known for known in self._own if known.key != choice.key)]
+        self._fill(choice.key)
+        self.model_chosen.emit(choice)
+
+    def choose(self, key: str) -> None:
+        """Choose an entry by its key (a shipped name, a path, ``"scratch"``)."""
+        self._fill(key)
+        self.model_chosen.emit(self.choice)
+
+    def _on_model(self, model: Model | None) -> None:
+        if model is None:
+            return
+        choice = _trained(model)
+        current = self.choice
+        # Training again under the same name replaces the entry, its older weights are let go.
+        self._own = [choice, *(known for known in self._own if known.key != choice.key)]
+        take = self._take_new or (current is not None and current.key == choice.key)
+        self._fill(choice.key if take or current is None else current.key)
+        if take:
+            self.model_chosen.emit(choice)
+
+    def _fill(self, key: str | None) -> None:
+        self._shown = [*self._own, *self._shipped, *self._scratch]
+        blocked = self.blockSignals(True)
+        self.clear()
+        for choice in self._shown:
+            self.addItem(choice.text)
+        self.insertSeparator(self.count())
+        self.addItem(_OPEN)
+        keys = [choice.key for choice in self._shown]
+        if key in keys:
+            self.setCurrentIndex(keys.index(key))
+        elif self._shown:
+            self.setCurrentIndex(0)
+        else:
+            self.setCurrentIndex(self.count() - 1)
+        self.blockSignals(blocked)
+        self.setToolTip(self.currentText())
+
+    def _on_activated(self, index: int) -> None:
+        if index < len(self._shown):
+            self.setToolTip(self.currentText())
+            self.model_chosen.emit(self._shown[index])
+            return
+        current = self.toolTip()
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILES)
+        if path:
+            self.choose_file(path)
+        else:
+            known = [choice.key for choice in self._shown if choice.text == current]
+            self._fill(known[0] if known else None)
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the shipped models without importing torch, ``"nuclei"`` first."""
+    import importlib.resources
+
+    folder = Path(str(importlib.resources.files("napari_unet"))) / "models"
+    names = [path.stem for path in folder.glob("*.safetensors")]
+    return sorted(names, key=lambda name: (name != "nuclei", name))
+
+
+def _title(name: str) -> str:
+    return f"{name} (comes with the plugin)"
+
+
+def _trained(model: Model) -> ModelChoice:
+    return ModelChoice(f"{model.name} (yours)", model, f"trained:{model.name}")

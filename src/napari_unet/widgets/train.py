@@ -1,0 +1,296 @@
+"""Train: from painted cells to a model, with the improvement in sight."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar
+from superqt.utils import qthrottled
+
+from napari_unet.core.errors import InputError, OutputError
+from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
+from napari_unet.jobs.training_job import ModelSaved, Preview, training_job
+from napari_unet.jobs.warm_up import DeviceFound
+from napari_unet.widgets._loss_plot import LossPlot
+from napari_unet.widgets._pairs_table import PairsTable
+from napari_unet.widgets._parts import RunButton, row, seconds_box, small_button
+from napari_unet.widgets._places import models_folder, new_model_file
+from napari_unet.widgets._preferences import preference
+from napari_unet.widgets._progress import Progress, duration
+from napari_unet.widgets._training_form import TrainingForm
+from napari_unet.widgets._training_preview import TrainingPreview
+from napari_unet.widgets._training_report import finished_sentence, finished_table, started
+from napari_unet.widgets._workshop import workshop_of
+from napari_unet.widgets.model_chooser import MODEL_FILES, ModelChoice, ModelChooser
+from napari_unet.widgets.panel import Panel, note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari import Viewer
+
+    from napari_unet.core.model import Model
+    from napari_unet.core.pairs import TrainingPair
+    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.training_state import TrainingState
+    from napari_unet.jobs.events import JobFailed
+    from napari_unet.jobs.runner import Job
+
+logger = logging.getLogger(__name__)
+
+KEY = "train"
+TITLE = "Training"
+_DRAW_MS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What a run was started with, so that it can go on."""
+
+    pairs: Sequence[TrainingPair]
+    settings: TrainSettings
+    base: str | Model | None
+    name: str
+    path: Path
+    state: TrainingState | None = None
+
+
+class TrainPanel(Panel):
+    """Fine-tunes a model on what was painted; delivers it to the session and to a file."""
+
+    title = "Train"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._workshop = workshop_of(self.session)
+        self._preview = TrainingPreview(napari_viewer)
+        self._run: _Run | None = None
+        self._delivered: Model | None = None
+        self._build()
+        self._draw = qthrottled(self.plot.draw, timeout=_DRAW_MS)
+        self.progress = Progress(self._bar)
+        connect = self.connections.connect
+        connect(self.session.settings_changed, self.pairs.update_area)
+        connect(self.session.job_finished, self._on_any_job_finished)
+        connect(self.session.image_changed, self._on_image_changed)
+        connect(self._workshop.device_found, self._show_device)
+        connect(self.session.closing, self.leave)
+        if self._workshop.device is not None:
+            self._show_device(self._workshop.device)
+
+    def _build(self) -> None:
+        self.pairs = PairsTable(self.session)
+        form = self.add_group("Learn from")
+        form.addRow(self.pairs)
+        self.base = ModelChooser(self.session, scratch=True)
+        self.base.model_chosen.connect(self._on_base)
+        self.seconds = seconds_box(int(preference("train_seconds", 60)))
+        self.seconds.setToolTip("How long to train. A minute is enough for a first look.")
+        form = self.add_group("How")
+        form.addRow("Start from", self.base)
+        form.addRow("Time", self.seconds)
+        self.device = note("")
+        self.device.hide()
+        form.addRow(self.device)
+        self.button = RunButton("Train", "Stop and keep the best")
+        self.button.start_requested.connect(self.start)
+        self.button.stop_requested.connect(self.stop)
+        self.body.addWidget(self.button)
+        self._bar = QProgressBar()
+        self.body.addWidget(self._bar)
+        self.plot = LossPlot()
+        self.plot.hide()
+        self.body.addWidget(self.plot)
+        self.table = QLabel()
+        self.table.setWordWrap(True)
+        self.table.hide()
+        self.body.addWidget(self.table)
+        self.longer = small_button(
+            "Train longer",
+            "Go on with the same cells where training stopped. After painting more, press Train.",
+        )
+        self.longer.clicked.connect(self.train_longer)
+        self.save_as = small_button("Save model as…", "Write the model to a file of your choice")
+        self.save_as.clicked.connect(self.ask_where_to_save)
+        self._after = row(self.longer, self.save_as)
+        self._after.hide()
+        self.body.addWidget(self._after)
+        self.expert = TrainingForm(self.session)
+        self.body.addWidget(self.expert)
+        self._on_base(self.base.choice)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Get PyTorch and the first model ready when the panel is first seen."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self._workshop.prepare)
+
+    @property
+    def model(self) -> Model | None:
+        """The model that the last training delivered."""
+        return self._delivered
+
+    @property
+    def running(self) -> bool:
+        """Whether a training runs."""
+        return self.session.jobs.running(KEY) is not None
+
+    def start(self) -> None:
+        """Begin with what is painted now."""
+        with self.errors_shown():
+            pairs = self.pairs.pairs()
+            settings = self.expert.settings(float(self.seconds.value()))
+            choice = self.base.choice
+            if choice is None:
+                raise InputError("Choose a model to start from.")
+            base = self._workshop.ready_model(choice.source)
+            path = new_model_file(pairs[0].name if pairs else "image", models_folder())
+            self._begin(_Run(pairs, settings, base, path.stem, path))
+
+    def train_longer(self) -> None:
+        """Go on where the last run ended, for as long again as the time box says."""
+        last = self._run
+        if last is None or last.state is None:
+            return
+        seconds = last.state.seconds + float(self.seconds.value())
+        settings = dataclasses.replace(last.settings, seconds=seconds)
+        with self.errors_shown():
+            self._begin(dataclasses.replace(last, settings=settings), resume=True)
+
+    def stop(self) -> None:
+        """End soon and keep the best network so far."""
+        self.session.jobs.cancel(KEY)
+        self.show_status("Stopping; the best network so far is kept …")
+
+    def ask_where_to_save(self) -> None:
+        """Let the user choose a file for the delivered model."""
+        if self._run is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the model", str(Path.home() / self._run.path.name), MODEL_FILES
+        )
+        if path:
+            self.save_model(path)
+
+    def save_model(self, path: str | Path) -> None:
+        """Write the delivered model to a file."""
+        from napari_unet.core.model_file import save_model
+
+        with self.errors_shown():
+            if self._delivered is None:
+                raise OutputError("There is no trained model yet; press Train first.")
+            target = Path(path)
+            if not target.suffix:
+                target = target.with_suffix(".safetensors")
+            save_model(self._delivered, target)
+            self.show_status(f"Saved as {target}.")
+
+    def leave(self) -> None:
+        """Let go of the view; a training that runs is the session's to stop."""
+        self._preview.stop()
+        self._preview.discard()
+        self._draw.cancel()
+        self.progress.end()
+
+    def _begin(self, run: _Run, *, resume: bool = False) -> None:
+        image = self.pairs.rows[0].image.layer
+        if image is not None:
+            self._preview.follow(image, self.pairs.rows[0].channel_axis)
+        if not resume:
+            self.plot.clear()
+        self._run = run
+        self.plot.show()
+        self.table.hide()
+        self._after.hide()
+        self.button.set_running(True)
+        self.progress.begin(TITLE)
+        self.show_status("Looking at the painted cells …")
+        self.session.jobs.start(
+            KEY,
+            TITLE,
+            training_job,
+            run.pairs,
+            run.settings,
+            run.base,
+            resume=run.state if resume else None,
+            view=self._preview.view,
+            save_to=run.path,
+            name=run.name,
+            on_event=self._on_event,
+            on_failed=self._on_failed,
+        )
+
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, TrainingStep):
+            self.plot.add_loss(event.seconds, event.loss)
+            self.progress.update(event.fraction, self._time_left(event))
+            self._draw()
+        elif isinstance(event, DeviceFound):
+            self._workshop.note_device(event)
+        elif isinstance(event, TrainingStarted):
+            self.show_status(started(event))
+        elif isinstance(event, Validation):
+            score = event.scores.ap50 if math.isfinite(event.scores.ap50) else event.scores.f1
+            self.plot.add_score(event.seconds, score)
+        elif isinstance(event, Preview):
+            self._preview.show(event)
+        elif isinstance(event, TrainingFinished):
+            self._on_trained(event)
+        elif isinstance(event, ModelSaved):
+            self._on_saved(event)
+
+    def _time_left(self, event: TrainingStep) -> str:
+        budget = self._run.settings.seconds if self._run is not None else None
+        if budget is None:
+            return ""
+        return f"{duration(max(0.0, budget - event.seconds))} left"
+
+    def _on_trained(self, event: TrainingFinished) -> None:
+        if self._run is not None:
+            self._run = dataclasses.replace(self._run, state=event.state)
+        self._delivered = event.model
+        if event.before is not None:
+            self.plot.set_base(event.before.ap50)
+        after = event.after.ap50 if math.isfinite(event.after.ap50) else event.after.f1
+        self.plot.add_score(event.seconds, after)
+        table = finished_table(event)
+        self.table.setText(table)
+        self.table.setVisible(bool(table))
+        self._after.show()
+        self.show_status(finished_sentence(event))
+        self.session.model = event.model
+
+    def _on_saved(self, event: ModelSaved) -> None:
+        if event.problem is not None:
+            self.show_error(f"{event.problem} The model is kept in memory: use Save model as….")
+            return
+        self.table.setToolTip(f"Saved as {event.path}")
+        self.show_status(f"{self.status} Saved as {event.path.name}; ready in the Segment tab.")
+        self.save_as.setToolTip(f"The model is in {event.path}")
+
+    def _on_failed(self, outcome: JobFailed) -> None:
+        self.show_status("")
+        self.show_error(outcome.message)
+
+    def _on_any_job_finished(self, job: Job) -> None:
+        if job.title != TITLE:
+            return
+        self.plot.draw()
+        self.button.set_running(False)
+        self.progress.end()
+        self._preview.stop()
+
+    def _on_base(self, choice: ModelChoice | None) -> None:
+        self.expert.show_network(choice is not None and choice.source is None)
+
+    def _on_image_changed(self, layer: Any) -> None:
+        if self.running and layer is not None:
+            self._preview.follow(layer, self.pairs.rows[0].channel_axis)
+
+    def _show_device(self, found: DeviceFound) -> None:
+        self.device.setText(f"Computes on the {found.reason}")
+        self.device.show()
