@@ -73,7 +73,12 @@ def deliver(
         if quality(refitted) >= best.quality:
             model, after = fitted, refitted
     decision = _with_cause(decision, run, after)
-    return Delivery(replace(model, training=_summary(run, data, before, after)), after, decision)
+    model = replace(
+        model,
+        image_diameter=data.image_diameter,
+        training=_summary(run, data, before, after),
+    )
+    return Delivery(model, after, decision)
 
 
 def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, dict[str, Any]]]:

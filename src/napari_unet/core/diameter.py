@@ -27,6 +27,8 @@ _WINDOW = 256
 _LARGEST_SIDE = 2048
 #: Objects this many times larger or smaller than the model's (as a logarithm) count 0.6 as much.
 _TOLERANCE = 0.35
+#: Images of one user mostly have one magnification: spread of sizes, as a power of two.
+_EXPECTED_OCTAVES = 0.6
 _SMALLEST_OBJECT = 5.0
 #: Predicted objects are a little larger than painted ones, and some are merged: median over the
 #: training images of the base model.
@@ -108,9 +110,17 @@ def estimate_diameter(
     found = [evidence for evidence in found if evidence.measured is not None]
     if not found:
         return None
-    best = max(found, key=lambda evidence: evidence.score)
+    best = max(found, key=lambda evidence: evidence.score * _expectation(model, evidence))
     assert best.measured is not None
     return best.measured / _BIAS
+
+
+def _expectation(model: Model, evidence: SizeEvidence) -> float:
+    """Weigh a candidate by how far it is from the images the model was last trained on."""
+    if model.image_diameter is None:
+        return 1.0
+    octaves = np.log2(evidence.candidate / _BIAS / model.image_diameter)
+    return float(np.exp(-0.5 * (octaves / _EXPECTED_OCTAVES) ** 2))
 
 
 def size_evidence(

@@ -73,8 +73,9 @@ class PreparedData:
         Regions with the objects held back; empty when there were too few.
     painted
         Regions with all that was painted.
-    diameter
-        Median object diameter at the network's scale; None in task ``classes``.
+    diameter, image_diameter
+        Median object diameter at the network's scale and in image pixels; None in task
+        ``classes``.
     channels
         Channels of the images.
     n_classes
@@ -88,6 +89,7 @@ class PreparedData:
     validation_objects: int
     trained_pixels: int
     diameter: float | None
+    image_diameter: float | None
     channels: int
     n_classes: int
     warnings: tuple[str, ...]
@@ -195,6 +197,7 @@ def prepare(
         validation_objects=held_back,
         trained_pixels=pixels,
         diameter=diameter,
+        image_diameter=diameter and float(diameter / np.median(factors)),
         channels=planes[0].plane.channels,
         n_classes=n_classes,
         warnings=tuple(warnings),
