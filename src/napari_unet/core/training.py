@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from napari_unet.core.base_choice import AUTOMATIC, choose_base
 from napari_unet.core.delivery import deliver
 from napari_unet.core.device import choose_device
 from napari_unet.core.errors import InputError
@@ -51,7 +52,8 @@ def train(
     settings
         How to train; by default 60 seconds on the best device.
     base
-        Model to start from, its name or path; None starts from scratch.
+        Model to start from, its name or path; ``"auto"`` takes the shipped model that fits the
+        painted cells best; None starts from scratch.
 
     Returns
     -------
@@ -99,10 +101,12 @@ def iter_training(
     clock = _Clock(settings, resume)
     if settings.seconds is None and settings.steps is None:
         raise InputError("Give a budget: a number of seconds or of steps.")
-    if isinstance(base, str):
-        base = load_model(base)
     device = choose_device(settings.device)
     planes = annotated_planes(pairs)
+    if base == AUTOMATIC:
+        base = choose_base(planes, settings)
+    elif isinstance(base, str):
+        base = load_model(base)
     if base is not None:
         base.check_channels(planes[0].plane.channels)
     factors, diameter = scale_factors(planes, settings, base)
