@@ -235,7 +235,7 @@ def test_target_of_an_ignored_pixel_changes_no_gradient(seed: int) -> None:
             net(image), torch.from_numpy(target.astype(np.int64))[None], reduction="none"
         )
         loss = (per_pixel * weight).sum() / weight.sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return [loss.detach(), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
 
     perturbed = np.where(ignored, rng.integers(0, 2, labels.shape), prepared.target)

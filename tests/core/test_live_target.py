@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -36,7 +34,9 @@ def paint(labels: Labels, box: tuple[int, int, int, int], value: int) -> None:
     labels[box[0] : box[2], box[1] : box[3]] = value
 
 
-def assert_equals_the_full_computation(live: LiveTarget, labels: Labels, **options: object) -> None:
+def assert_equals_the_full_computation(
+    live: LiveTarget, labels: npt.NDArray[np.integer], **options: object
+) -> None:
     full = training_target(labels, **options)  # type: ignore[arg-type]
     snapshot = live.snapshot()
     np.testing.assert_array_equal(snapshot.target, full.target)
@@ -142,11 +142,10 @@ def test_w0_and_balance_cost_no_distance_work(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(weights, training_target(labels, weights=changed).weight)
 
 
-@pytest.mark.parametrize("change", [{"sigma": 2.0}, {"ridge": 3}])
-def test_sigma_and_ridge_are_computed_again(change: dict[str, float]) -> None:
+@pytest.mark.parametrize("changed", [WeightMapSettings(sigma=2.0), WeightMapSettings(ridge=3)])
+def test_sigma_and_ridge_are_computed_again(changed: WeightMapSettings) -> None:
     labels = touching_cells()
     live = LiveTarget(labels)
-    changed = replace(WeightMapSettings(), **change)
     assert live.change_weights(changed)
     assert_equals_the_full_computation(live, labels, weights=changed)
 

@@ -26,7 +26,8 @@ def brute_force_term(
         return np.zeros(labels.shape)
     distances = [ndimage.distance_transform_edt(labels != k, sampling=spacing) for k in numbers]
     nearest, second = np.sort(np.stack(distances), axis=0)[:2]
-    return np.exp(-((nearest + second) ** 2) / (2 * sigma**2)) * (labels <= 0)
+    term: npt.NDArray[np.float64] = np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
+    return term * (labels <= 0)
 
 
 @st.composite

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_unet.core.annotation_rules import Part, Rules, State
 from napari_unet.core.distances import object_table
-from napari_unet.core.labels import Labels, Window, read_labels
+from napari_unet.core.labels import Labels, Window, read_labels, relative
 
 _MANY_CLASSES = 32
 # Below this share of its bounding box an object may be several pieces far apart.
@@ -66,12 +66,13 @@ class ObjectSummary:
     @classmethod
     def of(cls, part: Part, window: Window) -> ObjectSummary:
         """Summarise a window; boxes are in coordinates of the plane."""
-        table = object_table(part.painted)
-        if not len(table):
+        if not part.painted.size:
             return cls.empty()
-        corner = np.array([window[0].start, window[1].start] * 2)
+        table = object_table(part.painted)
+        corner = np.array([part.reached[0].start, part.reached[1].start] * 2)
         apart = table.pixels - _count(table.ids, part.painted, part.apart != part.painted)
-        untrained = (part.apart > 0) & (part.state != State.OBJECT)
+        state = part.state[relative(part.reached, window)]
+        untrained = (part.apart > 0) & (state != State.OBJECT)
         trained = apart - _count(table.ids, part.apart, untrained)
         return cls(table.ids, table.boxes + corner, table.pixels, apart, trained)
 

@@ -13,7 +13,16 @@ import numpy.typing as npt
 
 from napari_unet.core.distances import Reach, boundary_term
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.labels import Box, Labels, Window, grown, read_labels, relative
+from napari_unet.core.labels import (
+    Box,
+    Labels,
+    Window,
+    bounding_box,
+    grown,
+    read_labels,
+    relative,
+    shifted,
+)
 from napari_unet.core.separation import margin_radius, near_object, separate
 from napari_unet.core.settings import AnnotationSettings, Area, Task, WeightMapSettings
 from napari_unet.core.weight_map import checked_lengths
@@ -82,11 +91,12 @@ class Rules:
     def halo(self) -> int:
         """Pixels beyond a window that its target, state and term can depend on."""
         far = max(self.reach.radius) + (self.ridge + 1) // 2 if self.reach else 0
-        margin = max(margin_radius(self.margin, self.spacing)) if self._grows else 0
+        margin = max(margin_radius(self.margin, self.spacing)) if self.grows else 0
         return max(far, margin)
 
     @property
-    def _grows(self) -> bool:
+    def grows(self) -> bool:
+        """Whether unlabelled pixels near an object are background."""
         return self.area == "around" and self.task == "objects"
 
 
@@ -94,13 +104,22 @@ class Rules:
 class Part:
     """What a window of a plane is trained on.
 
-    ``painted`` are its labels, ``apart`` those after the ridge. ``term`` is the boundary term
-    without ``w0``, 0 where ignored.
+    Attributes
+    ----------
+    target, state
+        Class index and :class:`State` of each pixel.
+    term
+        Boundary term without ``w0``, 0 where ignored.
+    reached
+        Window of the plane, inside this one, that holds all object pixels; empty without any.
+    painted, apart
+        The labels there as painted and as they are after the ridge.
     """
 
     target: npt.NDArray[np.uint8 | np.uint16]
     state: npt.NDArray[np.uint8]
     term: npt.NDArray[np.float32]
+    reached: Window
     painted: Labels
     apart: Labels
 
@@ -129,13 +148,6 @@ def checked_boxes(boxes: Any) -> tuple[Box, ...]:
     return tuple((y0, x0, y1, x1) for y0, x0, y1, x1 in ordered.tolist())
 
 
-def painted_and_apart(labels: Labels, window: Window, rules: Rules) -> tuple[Labels, Labels]:
-    """Return the labels of a window as painted and as they are after the ridge."""
-    outer = grown(window, (rules.ridge + 1) // 2, *labels.shape)
-    inner = relative(window, outer)
-    return labels[window], separate(labels[outer], rules.ridge)[inner]
-
-
 def interpret(labels: Any, window: Window, rules: Rules) -> Part:
     """Apply the rules to one window of a plane, reading only what they depend on.
 
@@ -151,51 +163,67 @@ def interpret(labels: Any, window: Window, rules: Rules) -> Part:
     Raises
     ------
     InputError
-        If the labels are not whole numbers from -1 up, or too many for classes.
+        If the labels are not whole numbers from -1 up, or too high for classes.
     """
-    height, width = labels.shape
-    outer = grown(window, rules.halo, height, width)
+    outer = grown(window, rules.halo, *labels.shape)
     near = read_labels(labels, outer)
     inner = relative(window, outer)
-    painted = near[inner]
-    apart = separate(near, rules.ridge)
-    kept = apart[inner]
-    objects = kept > 0
-    trained = _trained(near, painted, inner, window, rules)
-    objects &= trained
-    state = trained.view(np.uint8) + objects.view(np.uint8)
+    trained = _trained(near[inner], window, rules)
+    target: npt.NDArray[np.uint8 | np.uint16] = np.zeros(trained.shape, np.uint8)
+    term = np.zeros(trained.shape, np.float32)
+    reached = _reached(near, inner, rules.halo)
+    here = relative(reached, inner)
+    place = shifted(here, window[0].start, window[1].start)
+    painted = apart = near[reached]
+    state = trained.astype(np.uint8)
+    if not painted.size:
+        return Part(target, state, term, place, painted, apart)
+    around = grown(reached, rules.halo, *near.shape)
+    near, reached = near[around], relative(reached, around)
+    if rules.grows:
+        close = near_object(near, rules.margin, rules.spacing)[reached]
+        np.logical_or(state[here], close, out=state[here], casting="unsafe")
+    separated = separate(near, rules.ridge)
+    apart = separated[reached]
+    objects = (apart > 0) & (state[here] > 0)
     if rules.reach is None:
-        term = np.zeros(painted.shape, np.float32)
-        target = _class_target(kept, objects)
+        classes = _class_target(apart, objects)
+        target = target.astype(classes.dtype)
+        target[here] = classes
     else:
-        term = boundary_term(apart, rules.reach, inner)
-        term *= trained
-        state[term > EMPHASIS_SHARE] = State.EMPHASISED
-        target = objects.view(np.uint8)
-    return Part(target, state, term, painted, kept)
+        target[here] = objects
+        term[here] = boundary_term(separated, rules.reach, reached) * (state[here] > 0)
+    state[here] += objects
+    state[here][term[here] > EMPHASIS_SHARE] = State.EMPHASISED
+    return Part(target, state, term, place, painted, apart)
 
 
-def _trained(
-    near: Labels, painted: Labels, inner: Window, window: Window, rules: Rules
-) -> npt.NDArray[np.bool_]:
-    """Return which pixels of the window are not ignored."""
+def _trained(painted: Labels, window: Window, rules: Rules) -> npt.NDArray[np.bool_]:
+    """Return which pixels are trained whatever objects are near."""
     if rules.area == "all":
         return np.ones(painted.shape, bool)
-    if rules.area == "boxes":
-        inside = np.zeros(painted.shape, bool)
-        top, left = window[0].start, window[1].start
-        for y0, x0, y1, x1 in rules.boxes:
-            rows = slice(max(y0 - top, 0), max(y1 - top, 0))
-            inside[rows, max(x0 - left, 0) : max(x1 - left, 0)] = True
-        return inside
-    marked: npt.NDArray[np.bool_] = painted != 0
-    if rules.area == "around" and rules.task == "objects":
-        radius = max(margin_radius(rules.margin, rules.spacing))
-        height, width = near.shape
-        around = grown(inner, radius, height, width)
-        close = near_object(near[around], rules.margin, rules.spacing)
-        np.logical_or(marked, close[relative(inner, around)], out=marked)
-    return marked
+    if rules.area != "boxes":
+        marked: npt.NDArray[np.bool_] = painted != 0
+        return marked
+    inside = np.zeros(painted.shape, bool)
+    top, left = window[0].start, window[1].start
+    for y0, x0, y1, x1 in rules.boxes:
+        rows = slice(max(y0 - top, 0), max(y1 - top, 0))
+        inside[rows, max(x0 - left, 0) : max(x1 - left, 0)] = True
+    return inside
+
+
+def _reached(near: Labels, inner: Window, halo: int) -> Window:
+    """Return the part of ``inner`` that objects can have an effect on."""
+    box = bounding_box(near > 0)
+    if box is None:
+        return slice(inner[0].start, inner[0].start), slice(inner[1].start, inner[1].start)
+    limits = zip(box[:2], box[2:], inner, strict=True)
+    starts_stops = [
+        (max(low - halo, axis.start), min(high + halo, axis.stop)) for low, high, axis in limits
+    ]
+    rows, columns = (slice(start, max(start, stop)) for start, stop in starts_stops)
+    return rows, columns
 
 
 def _class_target(

@@ -94,13 +94,17 @@ def grown(window: Window, margin: int, height: int, width: int) -> Window:
     )
 
 
+def shifted(window: Window, rows: int, columns: int) -> Window:
+    """Return ``window`` moved down and to the right."""
+    return (
+        slice(window[0].start + rows, window[0].stop + rows),
+        slice(window[1].start + columns, window[1].stop + columns),
+    )
+
+
 def relative(window: Window, outer: Window) -> Window:
     """Return ``window`` in the coordinates of ``outer``."""
-    (rows, columns), (top, left) = window, (outer[0].start, outer[1].start)
-    return (
-        slice(rows.start - top, rows.stop - top),
-        slice(columns.start - left, columns.stop - left),
-    )
+    return shifted(window, -outer[0].start, -outer[1].start)
 
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:

@@ -22,7 +22,7 @@ from napari_unet.core.annotation_checks import (
     count_states,
     scattered_objects,
 )
-from napari_unet.core.annotation_rules import Part, Rules, State, interpret, painted_and_apart
+from napari_unet.core.annotation_rules import Part, Rules, State, interpret
 from napari_unet.core.errors import InputError
 from napari_unet.core.labels import (
     Box,
@@ -33,7 +33,10 @@ from napari_unet.core.labels import (
     grown,
     parts,
     read_labels,
+    relative,
+    shifted,
 )
+from napari_unet.core.separation import separate
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.core.weight_map import class_weights
 
@@ -220,12 +223,14 @@ class LiveTarget:
 
     def _part(self, window: Window) -> Part:
         """Return what a window was trained on up to now, with labels of its own."""
-        painted, apart = painted_and_apart(self._labels, window, self._rules)
+        outer = grown(window, (self._rules.ridge + 1) // 2, *self.shape)
+        apart = separate(self._labels[outer], self._rules.ridge)[relative(window, outer)]
         return Part(
             self._target[window],
             self._state[window],
             self._term[window],
-            painted.copy(),
+            window,
+            self._labels[window].copy(),
             apart.copy(),
         )
 
@@ -261,11 +266,8 @@ class LiveTarget:
         """Return the bounding window of the labels that differ from the copy."""
         top, left = asked[0].start, asked[1].start
         found: list[Box] = []
-        for rows, columns in parts(asked[0].stop - top, asked[1].stop - left):
-            part = (
-                slice(rows.start + top, rows.stop + top),
-                slice(columns.start + left, columns.stop + left),
-            )
+        for window in parts(asked[0].stop - top, asked[1].stop - left):
+            part = shifted(window, top, left)
             differs = read_labels(labels, part) != self._labels[part]
             bounds = bounding_box(differs)
             if bounds is not None:
