@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Shapes
 
     from napari_unet.core.model import Model
+    from napari_unet.widgets.live_annotation import LiveAnnotation
 
 _NAME = "napari_unet.session"
 #: Key of ``layer.metadata`` under which this plugin keeps what a layer is for.
@@ -84,6 +85,7 @@ class Session(QObject):
         self._model: Model | None = None
         self._annotation_settings = AnnotationSettings()
         self._weight_settings = WeightMapSettings()
+        self._live: LiveAnnotation | None = None
         self._asked_to_close = False
         self._connections = Connections()
         self.jobs.job_started.connect(self.job_started)
@@ -161,6 +163,15 @@ class Session(QObject):
         if settings != self._weight_settings:
             self._weight_settings = settings
             self.settings_changed.emit()
+
+    @property
+    def live(self) -> LiveAnnotation:
+        """The training target that follows the annotation; made on first use."""
+        if self._live is None:
+            from napari_unet.widgets.live_annotation import LiveAnnotation
+
+            self._live = LiveAnnotation(self)
+        return self._live
 
     def close(self) -> None:
         """Stop all jobs (at most about two seconds) and let go of the viewer."""

@@ -1,0 +1,170 @@
+"""New annotation layers and what they look like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import AnnotationError
+from napari_unet.widgets._source import label_placement, source_of
+from napari_unet.widgets._streaming_layer import allocate
+from napari_unet.widgets.session import METADATA_KEY, Session, kind_of, same_layer
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Shapes
+    from napari.utils.colormaps import CyclicLabelColormap
+
+#: Colour of painted background, in the annotation and in the state map.
+BACKGROUND_COLOR = (0.34, 0.63, 0.91, 1.0)
+#: Colours of objects before they repeat; 254 still fit napari's one-byte textures.
+N_COLORS = 254
+#: Number of painted background.
+BACKGROUND = -1
+_BOX_COLOR = "#f0a030"
+
+
+def annotation_colormap() -> CyclicLabelColormap:
+    """Return a colour map in which -1 has a colour of its own.
+
+    napari's label colours repeat; -1 stands at the end of the row and shares its place with the
+    numbers ``253, 507, ...``, which :func:`next_free` therefore skips.
+    """
+    from napari.utils.colormaps import label_colormap
+
+    colormap = label_colormap(N_COLORS, seed=0.5, background_value=0)
+    colors = np.array(colormap.colors)
+    colors[N_COLORS - 1] = BACKGROUND_COLOR
+    colormap.colors = colors
+    return colormap
+
+
+def next_free(highest: int) -> int:
+    """Return the number after ``highest`` that does not look like painted background."""
+    number = max(highest, 0) + 1
+    return number + 1 if number % N_COLORS == N_COLORS - 1 else number
+
+
+def channel_axis_of(image: Image) -> int | None:
+    """Return the leading axis of an image layer that holds channels.
+
+    It is what the user chose (kept in the layer's metadata), or else an axis that is labelled
+    ``c``, ``ch`` or ``channel``. Nothing is guessed from sizes.
+    """
+    if image.rgb or image.ndim < 3:
+        return None
+    chosen = image.metadata.get(METADATA_KEY, {})
+    if isinstance(chosen, dict) and "channel_axis" in chosen:
+        axis = chosen["channel_axis"]
+        return axis if axis is not None and axis < image.ndim - 2 else None
+    for axis, label in enumerate(image.axis_labels[:-2]):
+        if str(label).lower() in ("c", "ch", "channel", "channels"):
+            return axis
+    return None
+
+
+def set_channel_axis(image: Image, axis: int | None) -> None:
+    """Remember which axis of an image holds channels."""
+    known = image.metadata.get(METADATA_KEY)
+    image.metadata[METADATA_KEY] = {**(known or {}), "channel_axis": axis}
+
+
+def new_annotation(session: Session, image: Image) -> Labels:
+    """Add an empty annotation layer that lies exactly on an image, and choose it.
+
+    Returns
+    -------
+    Labels
+        int32, with the image's leading axes (without channels), scale, translation and units.
+        A stack larger than a quarter of the free memory is kept in a temporary file.
+    """
+    axis = channel_axis_of(image)
+    shape = source_of(image, axis).label_shape
+    layer = session.viewer.add_labels(
+        allocate(shape, np.int32),
+        name=f"{image.name} annotation",
+        metadata={METADATA_KEY: {"role": "annotation", "image": image.name}},
+        **label_placement(image, axis),
+    )
+    layer.colormap = annotation_colormap()
+    layer.opacity = 0.6
+    layer.brush_size = 10
+    layer.selected_label = 1
+    session.annotation = layer
+    session.viewer.layers.selection.active = layer
+    layer.mode = "paint"
+    return layer
+
+
+def new_boxes(session: Session, labels: Labels) -> Shapes:
+    """Add a Shapes layer for annotated areas over an annotation, and choose it."""
+    placement: dict[str, Any] = {
+        "scale": labels.scale,
+        "translate": labels.translate,
+        "units": labels.units,
+        "axis_labels": labels.axis_labels,
+    }
+    layer = session.viewer.add_shapes(
+        ndim=labels.ndim,
+        name=f"{labels.name} areas",
+        edge_color=_BOX_COLOR,
+        face_color="transparent",
+        edge_width=2,
+        metadata={METADATA_KEY: {"role": "areas"}},
+        **placement,
+    )
+    session.boxes = layer
+    return layer
+
+
+def check_fits(labels: Labels, image: Image) -> None:
+    """Raise when an annotation does not lie on an image pixel by pixel.
+
+    Raises
+    ------
+    AnnotationError
+        With the two shapes and what to do.
+    """
+    expected = source_of(image, channel_axis_of(image)).label_shape
+    array = labels.data[0] if labels.multiscale else labels.data
+    if tuple(array.shape) != expected:
+        raise AnnotationError(
+            f"The annotation {labels.name!r} has the shape {tuple(array.shape)} but the image "
+            f"{image.name!r} needs {expected}: choose the image it was painted on, or press New."
+        )
+
+
+def paintable(labels: Labels, number: int) -> None:
+    """Raise when ``number`` cannot be painted into a layer.
+
+    Raises
+    ------
+    AnnotationError
+        If the layer is multiscale or its data type is too small.
+    """
+    if labels.multiscale:
+        raise AnnotationError(
+            f"{labels.name!r} is a multiscale layer, which napari cannot paint: press New to get "
+            "a layer that can be painted."
+        )
+    info = np.iinfo(labels.data.dtype)
+    if info.min <= number <= info.max:
+        return
+    thing = "painted background (-1)" if number < 0 else f"the object number {number}"
+    raise AnnotationError(
+        f"{labels.name!r} is of type {labels.data.dtype} and cannot hold {thing}: right-click it "
+        "in the layer list and choose Convert data type > int32."
+    )
+
+
+def is_annotation_candidate(session: Session) -> Any:
+    """Return a test for layers that may be offered as annotation: labels that are no preview."""
+
+    def accepts(layer: Any) -> bool:
+        if kind_of(layer) != "labels":
+            return False
+        known = layer.metadata.get(METADATA_KEY)
+        role = known.get("role") if isinstance(known, dict) else None
+        return role != "preview" or same_layer(layer, session.annotation)
+
+    return accepts

@@ -1,0 +1,242 @@
+"""The Annotate panel: make an annotation layer, paint, correct, see what is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+
+from napari_unet.core.errors import AnnotationError
+from napari_unet.core.settings import AnnotationSettings
+from napari_unet.widgets._annotation_layer import (
+    annotation_colormap,
+    channel_axis_of,
+    check_fits,
+    is_annotation_candidate,
+    new_annotation,
+    new_boxes,
+    set_channel_axis,
+)
+from napari_unet.widgets._keys import bind_keys
+from napari_unet.widgets._object_tools import ObjectTools
+from napari_unet.widgets._paint_box import PaintBox
+from napari_unet.widgets._state_legend import StateLegend
+from napari_unet.widgets.layer_chooser import LayerChooser
+from napari_unet.widgets.panel import Panel
+from napari_unet.widgets.session import METADATA_KEY
+from napari_unet.widgets.settings_form import SettingsForm
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Layer
+
+#: Plain words for the choices of :class:`AnnotationSettings`.
+TASK_WORDS = {"objects": "Separate objects (cells, nuclei)", "classes": "Classes of material"}
+AREA_WORDS = {
+    "around": "background if near an object",
+    "painted": "ignored",
+    "boxes": "background inside boxes",
+    "all": "background everywhere",
+}
+
+
+def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSettings]:
+    """Return the form for what painted labels mean, in plain words."""
+    return SettingsForm(
+        settings,
+        labels={"task": "I paint", "area": "Unpainted pixels are", "margin": "Near means within"},
+        words={"task": TASK_WORDS, "area": AREA_WORDS},
+    )
+
+
+class AnnotatePanel(Panel):
+    """Everything for painting a few objects, and for correcting many."""
+
+    title = "Annotate"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        session = self.session
+        self.tools = ObjectTools(session, self)
+        self.image_chooser = LayerChooser(
+            session, ("image",), none_text="(no image)", follows="image"
+        )
+        self.annotation_chooser = LayerChooser(
+            session,
+            ("labels",),
+            accepts=is_annotation_candidate(session),
+            none_text="(none yet)",
+            follows="annotation",
+        )
+        self.new_button = QPushButton("New")
+        self.copy_button = QPushButton("Copy")
+        self.axis_chooser = QComboBox()
+        self.paint_box = PaintBox(session, self.tools)
+        self.form = annotation_form(session.annotation_settings)
+        self.boxes_button = QPushButton("Draw boxes")
+        self.legend = StateLegend()
+        self._lay_out()
+        self._connect()
+        self._on_settings()
+        self._on_layers()
+        self._show_counts()
+
+    def make_annotation(self) -> None:
+        """Add an empty annotation layer on the chosen image."""
+        with self.errors_shown():
+            image = self.session.image
+            if image is None:
+                raise AnnotationError("Open an image first, then press New.")
+            new_annotation(self.session, image)
+            self.show_status("Paint a few objects. Press N for each next one.")
+
+    def copy_annotation(self) -> None:
+        """Copy the chosen labels into a new layer that can be painted (int32, in memory)."""
+        with self.errors_shown():
+            source = self.tools.layer()
+            array = source.data[0] if source.multiscale else source.data
+            copy = np.array(array).astype(np.int32)
+            layer = self.viewer.add_labels(
+                copy,
+                name=f"{source.name} copy",
+                scale=source.scale,
+                translate=source.translate,
+                rotate=source.rotate,
+                shear=source.shear,
+                affine=source.affine.affine_matrix,
+                units=source.units,
+                axis_labels=source.axis_labels,
+                metadata={METADATA_KEY: {"role": "annotation", "copied_from": source.name}},
+            )
+            layer.colormap = annotation_colormap()
+            self.session.annotation = layer
+            source.visible = False
+
+    def draw_boxes(self) -> None:
+        """Take the tool that draws boxes around completely annotated areas."""
+        with self.errors_shown():
+            labels = self.tools.layer()
+            boxes = self.session.boxes or new_boxes(self.session, labels)
+            settings = self.session.annotation_settings
+            if settings.area != "boxes":
+                self.session.annotation_settings = replace(settings, area="boxes")
+            self.viewer.layers.selection.active = boxes
+            boxes.mode = "add_rectangle"
+            self.show_status("Draw boxes around areas where every object is painted.")
+
+    def _lay_out(self) -> None:
+        layers = self.add_group("Layers")
+        layers.addRow("Image", self.image_chooser)
+        layers.addRow("Stack axis", self.axis_chooser)
+        self._layers_form = layers
+        row = _row(self.annotation_chooser, self.new_button, self.copy_button)
+        layers.addRow("Annotation", row)
+        self.new_button.setToolTip("Make an empty annotation layer on the chosen image.")
+        self.copy_button.setToolTip(
+            "Work on a copy of the chosen labels, for example of a layer that cannot be painted."
+        )
+        self.axis_chooser.setToolTip(
+            "Whether one of the image's further axes holds colour channels: the annotation then "
+            "holds for all channels together."
+        )
+        self.add_group("Paint and correct").addRow(self.paint_box)
+        meaning = self.add_group("What the paint means")
+        meaning.addRow(self.form)
+        meaning.addRow(self.boxes_button)
+        self.boxes_button.setToolTip(
+            "Draw rectangles; everything unpainted inside them is background, everything outside "
+            "is ignored."
+        )
+        self.add_group("What the network will see").addRow(self.legend)
+
+    def _connect(self) -> None:
+        session, connect = self.session, self.connections.connect
+        self.new_button.clicked.connect(self.make_annotation)
+        self.copy_button.clicked.connect(self.copy_annotation)
+        self.boxes_button.clicked.connect(self.draw_boxes)
+        self.axis_chooser.activated.connect(self._on_axis)
+        self.form.changed.connect(self._on_form)
+        self.paint_box.failed.connect(self.show_error)
+        self.tools.failed.connect(self.show_error)
+        self.tools.said.connect(self.show_status)
+        connect(session.image_changed, self._on_layers)
+        connect(session.annotation_changed, self._on_layers)
+        connect(session.settings_changed, self._on_settings)
+        connect(session.live.updated, self._show_counts)
+        connect(session.live.failed, self._show_counts)
+        self.connections.defer(self.tools.stop_picking)
+        self.connections.defer(self.paint_box.let_go)
+        tools = self.tools
+        actions = {
+            "N": tools.new_object,
+            "G": lambda: self.paint_box.use("background"),
+            "J": tools.join_under_pointer,
+            "S": tools.split_under_pointer,
+            "Delete": tools.delete_under_pointer,
+            ",": lambda: tools.jump(-1),
+            ".": lambda: tools.jump(1),
+        }
+        bind_keys(self.viewer, actions, self.connections)
+
+    def _on_layers(self, _layer: Layer | None = None) -> None:
+        image, labels = self.session.image, self.session.annotation
+        self.new_button.setEnabled(image is not None)
+        self.copy_button.setEnabled(labels is not None)
+        self._fill_axes(image)
+        self.show_error("")
+        if image is not None and labels is not None:
+            with self.errors_shown():
+                check_fits(labels, image)
+        if image is None:
+            self.show_status("Open an image to begin.")
+        elif labels is None:
+            self.show_status("Press New to make an annotation layer, then paint a few objects.")
+
+    def _fill_axes(self, image: Image | None) -> None:
+        leading = 0 if image is None or image.rgb else image.ndim - 2
+        self._layers_form.setRowVisible(self.axis_chooser, leading > 0)
+        self.axis_chooser.clear()
+        if image is None or not leading:
+            return
+        self.axis_chooser.addItem("every plane is a picture of its own", None)
+        for axis in range(leading):
+            name, size = image.axis_labels[axis], _sizes(image)[axis]
+            self.axis_chooser.addItem(f"axis {axis} ({name}, {size}) holds channels", axis)
+        chosen = channel_axis_of(image)
+        self.axis_chooser.setCurrentIndex(0 if chosen is None else chosen + 1)
+
+    def _on_axis(self, _index: int) -> None:
+        image = self.session.image
+        if image is not None:
+            set_channel_axis(image, self.axis_chooser.currentData())
+            self.session.image_changed.emit(image)
+
+    def _on_form(self) -> None:
+        with self.errors_shown():
+            self.session.annotation_settings = self.form.settings()
+
+    def _on_settings(self) -> None:
+        settings = self.session.annotation_settings
+        self.form.set_settings(settings)
+        self.form.set_row_visible("margin", settings.area == "around")
+        self.boxes_button.setVisible(settings.area == "boxes")
+        self.paint_box.set_task(settings.task)
+
+    def _show_counts(self, _change: Any = None) -> None:
+        self.legend.show_live(self.session.live, self.session.annotation_settings.task)
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    holder = QWidget()
+    row = QHBoxLayout(holder)
+    row.setContentsMargins(0, 0, 0, 0)
+    for position, widget in enumerate(widgets):
+        row.addWidget(widget, 1 if position == 0 else 0)
+    return holder
+
+
+def _sizes(image: Image) -> tuple[int, ...]:
+    array = image.data[0] if image.multiscale else image.data
+    return tuple(array.shape)
