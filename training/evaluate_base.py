@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from base_data import AnnotatedImage, read_collection
 
+from base_data import AnnotatedImage, read_collection
 from napari_unet.core.diameter import estimate_diameter
 from napari_unet.core.instances import label_instances
 from napari_unet.core.judging import at_scale
@@ -87,7 +87,11 @@ def evaluate(model: Model, items: list[AnnotatedImage], ways: tuple[str, ...]) -
             if way == "estimated":
                 diameter = estimate_diameter(model, plane)
                 logger.info(
-                    "%s %s: %.1f px, estimated %s", item.kind, item.identifier, item.diameter, diameter
+                    "%s %s: %.1f px, estimated %s",
+                    item.kind,
+                    item.identifier,
+                    item.diameter,
+                    diameter,
                 )
             factor = model.diameter / diameter if model.diameter and diameter else 1.0
             probabilities = predict(predictor, plane, diameter=diameter)

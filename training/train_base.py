@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from base_data import AnnotatedImage, read_collection
 
+from base_data import AnnotatedImage, read_collection
 from napari_unet.core.annotation import training_target
 from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.model_file import load_model, load_tensors, save_tensors
