@@ -22,7 +22,7 @@ from napari_unet.core.instances import StreamingInstances, label_classes
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
 from napari_unet.core.planes import Plane, as_plane
-from napari_unet.core.prediction import Predictor, iter_tiles, scale_factor
+from napari_unet.core.prediction import Predictor, Region, check_region, iter_tiles, scale_factor
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.tile_run import Focus
 
@@ -152,6 +152,7 @@ def iter_segmentation(
     instances: InstanceSettings | None = None,
     diameter: Diameter = "auto",
     focus: Focus | None = None,
+    region: Region | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[SegmentationEvent]:
     """Segment an image plane by plane.
@@ -170,6 +171,8 @@ def iter_segmentation(
         image as it is. A model without a diameter never scales.
     focus
         Where to start in each plane, see :func:`~napari_unet.core.prediction.iter_tiles`.
+    region
+        Segment only this part of each plane; objects are cut at its border.
     cancelled
         Ends the run; what is done is kept.
 
@@ -189,7 +192,7 @@ def iter_segmentation(
         if cancelled is not None and cancelled():
             complete = False
             break
-        run = _PlaneRun(predictor, stack.plane(index), index, labels[index], used)
+        run = _PlaneRun(predictor, stack.plane(index), index, labels[index], used, region)
         yield from run.events(instances, diameter, focus, cancelled)
         if not run.complete:
             complete = False
@@ -239,12 +242,14 @@ class _PlaneRun:
         index: tuple[int, ...],
         labels: npt.NDArray[np.int32],
         used: int,
+        region: Region | None = None,
     ) -> None:
         self._predictor = predictor
         self._plane = plane
         self._index = index
         self._labels = labels
         self._used = used
+        self._box = check_region(region, plane.shape)
         self.complete = False
         self.objects = 0
 
@@ -264,7 +269,7 @@ class _PlaneRun:
         yield chosen
         streaming = None
         if model.task == "objects":
-            streaming = StreamingInstances(self._plane.shape, instances or model.instances)
+            streaming = StreamingInstances(self._box.shape, instances or model.instances)
         tiles = iter_tiles(
             self._predictor,
             self._plane,
@@ -279,13 +284,14 @@ class _PlaneRun:
             if streaming is None:
                 yield self._write(tile.slices, label_classes(tile.probabilities))
                 continue
-            for patch in streaming.add(tile.slices, tile.probabilities):
-                yield self._write(patch.slices, self._shifted(patch.labels))
+            inside = _moved(tile.slices, -self._box.top, -self._box.left)
+            for patch in streaming.add(inside, tile.probabilities):
+                place = _moved(patch.slices, self._box.top, self._box.left)
+                yield self._write(place, self._shifted(patch.labels))
         if streaming is not None:
             final = streaming.finish()
             self.objects = int(final.max(initial=0))
-            whole = (slice(0, self._plane.shape[0]), slice(0, self._plane.shape[1]))
-            yield self._write(whole, self._shifted(final))
+            yield self._write(self._box.slices, self._shifted(final))
 
     def _shifted(self, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         return np.where(labels > 0, labels + np.int32(self._used), np.int32(0))
@@ -293,6 +299,14 @@ class _PlaneRun:
     def _write(self, slices: tuple[slice, slice], labels: npt.NDArray[np.int32]) -> LabelsChanged:
         self._labels[slices] = labels
         return LabelsChanged(slices, labels, self._index)
+
+
+def _moved(slices: Region, down: int, right: int) -> Region:
+    rows, columns = slices
+    return (
+        slice(rows.start + down, rows.stop + down),
+        slice(columns.start + right, columns.stop + right),
+    )
 
 
 def choose_diameter(
