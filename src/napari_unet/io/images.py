@@ -1,0 +1,237 @@
+"""Read images and label images: TIFF, PNG, JPEG, NumPy and Zarr, with pixel size and unit."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.io.grid import Grid
+
+#: Larger TIFF files are not read as a whole: they are memory-mapped or read chunk by chunk.
+LAZY_BYTES = 1_000_000_000
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
+#: What decoders raise for files that are truncated or not what their name says.
+_DECODER_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image or label image from a file.
+
+    Attributes
+    ----------
+    data
+        Array; large ones are read only where they are indexed.
+    grid
+        Axes, pixel size, position and units, one entry per axis of ``data``.
+    channel_axis
+        Axis of the channels, or None. A last axis of 3 or 4 of an RGB(A) image is one too.
+    rgb
+        Whether the channels are colours.
+    name
+        File name without its suffix.
+    """
+
+    data: Any
+    grid: Grid
+    channel_axis: int | None
+    rgb: bool
+    name: str
+
+    @property
+    def axes(self) -> str:
+        """Axis letters of ``data``."""
+        return self.grid.axes
+
+    @property
+    def plane_grid(self) -> Grid:
+        """Grid of the labels of this image: without the channel axis."""
+        return self.grid.without(self.channel_axis)
+
+
+def read_image(path: str | Path) -> ImageFile:
+    """Read an image.
+
+    Parameters
+    ----------
+    path
+        TIFF (plain, ImageJ, OME), PNG, JPEG and whatever else imageio reads, ``.npy``, or a Zarr
+        folder (an array or OME-Zarr, of which the full resolution is taken).
+
+    Returns
+    -------
+    ImageFile
+        Axes of length 1 in front are dropped.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not an image or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}; check the path.")
+    try:
+        image = _reader(path)(path)
+    except InputError:
+        raise
+    except _DECODER_ERRORS as error:
+        raise InputError(
+            f"{path.name!r} is not an image that can be read, or it is damaged; open it in "
+            "another program and save it as TIFF."
+        ) from error
+    if np.dtype(image.data.dtype).kind not in "buif":
+        raise InputError(f"{path.name!r} must hold real numbers, not {image.data.dtype}.")
+    if len(image.data.shape) < 2 or 0 in image.data.shape:
+        raise InputError(f"{path.name!r} holds no image (its shape is {image.data.shape}).")
+    return image
+
+
+def read_labels(path: str | Path) -> ImageFile:
+    """Read a label image: whole numbers, one per pixel, in any of the image formats.
+
+    Float images are taken when all values are whole numbers (ImageJ saves labels beyond 65,535
+    like that).
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not an image, damaged, coloured, or holds other numbers.
+    """
+    image = read_image(path)
+    name = Path(path).name
+    if image.rgb:
+        raise InputError(
+            f"{name!r} is a colour image, not a label image; give one whose pixel values are the "
+            "numbers of the objects."
+        )
+    data = image.data
+    kind = np.dtype(data.dtype).kind
+    if kind == "f":
+        values = np.asarray(data)
+        whole = np.isfinite(values).all() and (values == np.rint(values)).all()
+        if not whole or np.abs(values).max(initial=0) > 2**31 - 1:
+            raise InputError(
+                f"{name!r} is not a label image: its pixels must be whole numbers, one per object."
+            )
+        data = values.astype(np.int32)
+    elif kind == "b":
+        data = np.asarray(data).astype(np.uint8)
+    grid, axis = image.grid, image.channel_axis
+    if axis is not None and data.shape[axis] == 1:
+        data, grid, axis = data[(slice(None),) * axis + (0,)], grid.without(axis), None
+    return ImageFile(data, grid, axis, False, image.name)
+
+
+def file_name_stem(path: str | Path) -> str:
+    """Return a file name without its suffix, and without both of ``.ome.tif`` or ``.ome.zarr``."""
+    name = Path(path).name
+    stem = Path(name).stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def _reader(path: Path) -> Callable[[Path], ImageFile]:
+    if path.is_dir():
+        return _read_zarr
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _read_npy
+    with path.open("rb") as file:
+        start = file.read(4)
+    tiff = start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return _read_tiff if tiff or suffix in TIFF_SUFFIXES else _read_picture
+
+
+def _read_npy(path: Path) -> ImageFile:
+    data = np.load(path, mmap_mode="r", allow_pickle=False)
+    if data.ndim < 2:
+        raise InputError(f"{path.name!r} holds no image (its shape is {data.shape}).")
+    rgb = data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8
+    axes = "YXS" if rgb else None
+    return ImageFile(data, Grid.of(data.ndim, axes=axes), 2 if rgb else None, rgb, path.stem)
+
+
+def _read_picture(path: Path) -> ImageFile:
+    import imageio.v3 as imageio
+
+    data = np.asarray(imageio.imread(path))
+    if data.ndim == 3 and data.shape[-1] == 2:
+        data = data[..., 0]  # gray with alpha
+    rgb = data.ndim == 3 and data.shape[-1] in (3, 4)
+    if data.ndim != 2 and not rgb:
+        raise InputError(f"{path.name!r} is an animation, not an image; save it as a TIFF stack.")
+    grid = Grid.of(data.ndim, axes="YXS" if rgb else "YX")
+    return ImageFile(data, grid, 2 if rgb else None, rgb, path.stem)
+
+
+def _read_zarr(path: Path) -> ImageFile:
+    from napari_unet.io.ome_zarr import open_image
+
+    data, grid = open_image(path)
+    axis = grid.axes.find("C")
+    return ImageFile(data, grid, axis if axis >= 0 else None, False, file_name_stem(path))
+
+
+def _read_tiff(path: Path) -> ImageFile:
+    import tifffile
+
+    from napari_unet.io.tiff_calibration import calibration
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        axes = str(series.axes).upper()
+        data = _tiff_pixels(path, series)
+        known = calibration(tiff)
+    keep = [i for i, size in enumerate(data.shape) if size > 1 or i >= len(data.shape) - 2]
+    if axes.endswith("S"):
+        keep = [i for i, n in enumerate(data.shape) if n > 1 or i >= len(data.shape) - 3]
+    if len(keep) < len(data.shape):
+        data = data[tuple(slice(None) if i in keep else 0 for i in range(len(data.shape)))]
+        axes = "".join(axes[i] for i in keep)
+    letters = "".join("Z" if letter in "IQRAO" and "Z" not in axes else letter for letter in axes)
+    grid = Grid.of(
+        len(letters),
+        axes=letters,
+        scale=[known.scale.get(letter, 1.0) for letter in letters],
+        translate=[known.translate.get(letter, 0.0) for letter in letters],
+        units=[known.units.get(letter, "") for letter in letters],
+    )
+    channel = grid.axes.find("S") if "S" in grid.axes else grid.axes.find("C")
+    rgb = "S" in grid.axes and data.shape[channel] in (3, 4)
+    return ImageFile(data, grid, channel if channel >= 0 else None, rgb, file_name_stem(path))
+
+
+def _tiff_pixels(path: Path, series: Any) -> Any:
+    """Return the pixels of a TIFF series, in memory when they are not too many."""
+    import tifffile
+
+    if series.nbytes <= LAZY_BYTES:
+        return series.asarray()
+    if series.dataoffset is not None:
+        return tifffile.memmap(path, mode="r", series=series.index)
+    import zarr
+
+    # The store keeps the file open for as long as the array is used.
+    store = tifffile.imread(path, aszarr=True, series=series.index, level=0)
+    opened = zarr.open(store, mode="r")
+    return opened if isinstance(opened, zarr.Array) else opened["0"]

@@ -1,0 +1,211 @@
+"""Label images as OME-Zarr (NGFF 0.4 and 0.5) with a pyramid; written chunk by chunk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_unet.core.atomic import atomic_folder
+from napari_unet.core.errors import InputError
+from napari_unet.io.grid import Grid, grid_for, unit_name
+
+NgffVersion = Literal["0.4", "0.5"]
+
+_ORDER = "TCZYX"
+_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+_CHUNK = 1024
+#: The pyramid ends when a plane is at most this large.
+_SMALLEST_LEVEL = 512
+
+
+def write_ome_zarr(
+    path: str | Path,
+    labels: Any,
+    *,
+    grid: Grid | None = None,
+    version: NgffVersion = "0.4",
+) -> None:
+    """Write labels as an OME-Zarr label image, painted background (-1) included.
+
+    Each level of the pyramid takes every second pixel of the level below, so that no label is
+    ever mixed. Labels are read and written chunk by chunk: they may be larger than memory.
+
+    Parameters
+    ----------
+    path
+        Folder to write, usually ending in ``.zarr``; replaced when it exists.
+    labels
+        Whole numbers ``(..., Y, X)``: numpy, zarr, dask or memory-mapped. The type is kept.
+    grid
+        Axes (of T, C, Z, Y, X), pixel size, position and units.
+    version
+        Of the specification: 0.4 is Zarr format 2, 0.5 is Zarr format 3.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written; an existing one is left as it was.
+    InputError
+        If the labels are not whole numbers or have other axes.
+    """
+    if not hasattr(labels, "dtype"):
+        labels = np.asarray(labels)
+    grid = grid_for(labels, grid)
+    if np.dtype(labels.dtype).kind not in "biu":
+        raise InputError(f"The labels must be whole numbers, not {labels.dtype}.")
+    places = [_ORDER.find(letter) for letter in grid.axes]
+    if -1 in places or places != sorted(places):
+        raise InputError(f"OME-Zarr needs axes in the order {_ORDER}, not {grid.axes}.")
+    with atomic_folder(path) as temporary:
+        _write_pyramid(temporary, labels, grid, version)
+
+
+def open_image(path: str | Path) -> tuple[Any, Grid]:
+    """Open a Zarr array or the full resolution of an OME-Zarr image, without reading pixels.
+
+    Returns
+    -------
+    array, grid
+        The Zarr array, and what its metadata say about axes, pixel size and position.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no Zarr array.
+    """
+    import zarr
+    import zarr.errors
+
+    path = Path(path)
+    try:
+        node = zarr.open(str(path), mode="r")
+        while isinstance(node, zarr.Group) and _multiscales(node) is None and "0" in node:
+            node = node["0"]  # the layout of bioformats2raw, or a bare pyramid
+        if isinstance(node, zarr.Array):
+            return node, Grid.of(node.ndim)
+        multiscales = _multiscales(node)
+        if multiscales is not None:
+            array = node[multiscales["datasets"][0]["path"]]
+            if isinstance(array, zarr.Array):
+                return array, _read_grid(multiscales, array.ndim)
+    except (zarr.errors.BaseZarrError, OSError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path.name!r} is not a Zarr image, or it is damaged; choose another folder."
+        ) from error
+    raise InputError(
+        f"{path.name!r} holds no image array; choose the Zarr folder of one image inside it."
+    )
+
+
+def read_ome_zarr(path: str | Path) -> tuple[Any, Grid]:
+    """Open labels written by :func:`write_ome_zarr`; see :func:`open_image`.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the array does not hold whole numbers.
+    """
+    array, grid = open_image(path)
+    if np.dtype(array.dtype).kind not in "biu":
+        raise InputError(f"{Path(path).name!r} holds an image, not labels.")
+    return array, grid
+
+
+def _write_pyramid(folder: Path, labels: Any, grid: Grid, version: NgffVersion) -> None:
+    import zarr
+
+    zarr_format: Literal[2, 3] = 2 if version == "0.4" else 3
+    group = zarr.open_group(str(folder), mode="w", zarr_format=zarr_format)
+    source, shape, datasets = labels, tuple(int(n) for n in labels.shape), []
+    dtype = np.dtype(labels.dtype) if labels.dtype != bool else np.dtype(np.uint8)
+    for level in itertools.count():
+        array = group.create_array(
+            str(level),
+            shape=shape,
+            chunks=tuple(min(n, _CHUNK) for n in (1,) * (len(shape) - 2) + shape[-2:]),
+            dtype=dtype,
+            chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
+            dimension_names=tuple(grid.axes.lower()) if zarr_format == 3 else None,
+        )
+        step = 1 if level == 0 else 2
+        for place in _chunks(shape):
+            array[place] = np.asarray(source[_scaled(place, step, source.shape)])
+        datasets.append({"path": str(level), "coordinateTransformations": _place(grid, 2**level)})
+        if max(shape[-2:]) <= _SMALLEST_LEVEL:
+            break
+        source, shape = array, (*shape[:-2], *(-(-n // 2) for n in shape[-2:]))
+    _write_metadata(group, grid, datasets, version)
+
+
+def _write_metadata(
+    group: Any, grid: Grid, datasets: list[dict[str, Any]], version: NgffVersion
+) -> None:
+    axes = []
+    for letter, unit in zip(grid.axes, grid.units, strict=True):
+        axis = {"name": letter.lower(), "type": _TYPES[letter]}
+        axes.append({**axis, "unit": unit} if unit else axis)
+    multiscales: dict[str, Any] = {"axes": axes, "datasets": datasets, "type": "nearest"}
+    if version == "0.4":
+        multiscales["version"] = version
+        group.attrs["multiscales"] = [multiscales]
+        group.attrs["image-label"] = {"version": version}
+    else:
+        group.attrs["ome"] = {"version": version, "multiscales": [multiscales], "image-label": {}}
+
+
+def _place(grid: Grid, factor: int) -> list[dict[str, Any]]:
+    """Return scale and translation of a level. Its pixels are pixels of the full resolution."""
+    plane = len(grid.axes) - 2
+    scale = [value * (factor if i >= plane else 1) for i, value in enumerate(grid.scale)]
+    return [
+        {"type": "scale", "scale": scale},
+        {"type": "translation", "translation": list(grid.translate)},
+    ]
+
+
+def _chunks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Yield the boxes of all chunks, plane by plane."""
+    steps = (1,) * (len(shape) - 2) + (_CHUNK, _CHUNK)
+    starts = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(
+            slice(at, min(at + step, size))
+            for at, step, size in zip(corner, steps, shape, strict=True)
+        )
+
+
+def _scaled(place: tuple[slice, ...], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    plane = (
+        slice(part.start * step, min(part.stop * step, size), step)
+        for part, size in zip(place[-2:], shape[-2:], strict=True)
+    )
+    return (*place[:-2], *plane)
+
+
+def _multiscales(node: Any) -> dict[str, Any] | None:
+    attributes = dict(node.attrs)
+    entries = dict(attributes.get("ome", attributes)).get("multiscales")
+    return dict(entries[0]) if entries else None
+
+
+def _read_grid(multiscales: dict[str, Any], ndim: int) -> Grid:
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscales["axes"]]
+    scale, translate = np.ones(ndim), np.zeros(ndim)
+    both = multiscales["datasets"][0], multiscales
+    for transformation in itertools.chain(*(p.get("coordinateTransformations", ()) for p in both)):
+        if transformation["type"] == "scale":
+            factors = np.asarray(transformation["scale"], dtype=float)
+            scale, translate = scale * factors, translate * factors
+        elif transformation["type"] == "translation":
+            translate = translate + np.asarray(transformation["translation"], dtype=float)
+    return Grid.of(
+        ndim,
+        axes=[axis["name"] for axis in axes],
+        scale=scale.tolist(),
+        translate=translate.tolist(),
+        units=[unit_name(axis.get("unit")) for axis in axes],
+    )

@@ -1,0 +1,122 @@
+"""Pixel size, position and units of TIFF files, in and out."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_unet.io.grid import Grid, unit_name
+
+_CENTIMETER = 3
+
+
+@dataclass
+class Calibration:
+    """What a file says about its axes, by axis letter; axes without a word are missing."""
+
+    scale: dict[str, float] = field(default_factory=dict)
+    translate: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+
+    def put(self, axis: str, scale: Any, unit: str) -> None:
+        """Take a pixel size over when it makes sense."""
+        try:
+            size = float(scale)
+        except (TypeError, ValueError):
+            return
+        if 0 < size < float("inf"):
+            self.scale[axis] = size
+            self.units[axis] = unit
+
+
+def calibration(tiff: Any) -> Calibration:
+    """Read the calibration of an open ``tifffile.TiffFile``: OME, ImageJ or plain tags.
+
+    A plain TIFF's resolution is believed only when it is in centimetres: per inch it is the
+    printing resolution that painting programs invent.
+    """
+    if tiff.is_ome:
+        return _from_ome(tiff.ome_metadata)
+    page = tiff.pages.first
+    if tiff.is_imagej:
+        return _from_imagej(tiff.imagej_metadata or {}, _pixel_sizes(page))
+    found = Calibration()
+    tag = page.tags.get("ResolutionUnit")
+    if tag is not None and int(tag.value) == _CENTIMETER:
+        for axis, size in _pixel_sizes(page).items():
+            found.put(axis, size * 10_000, "micrometer")
+    return found
+
+
+def imagej_metadata(grid: Grid) -> tuple[dict[str, Any], tuple[float, float]]:
+    """Return ImageJ's entries and the resolution tags (pixels per unit, X first) for a grid.
+
+    ImageJ holds one unit for X, Y and Z, and an origin in pixels.
+    """
+    at = {letter: i for i, letter in enumerate(grid.axes)}
+    unit = grid.unit
+    entries: dict[str, Any] = {"unit": "micron" if unit == "micrometer" else unit or "pixel"}
+    if "Z" in at:
+        same = grid.units[at["Z"]] == unit
+        entries["spacing"] = grid.scale[at["Z"]] if same else 1.0
+    if "T" in at and grid.units[at["T"]] == "second":
+        entries["finterval"] = grid.scale[at["T"]]
+        entries["tunit"] = "sec"
+    for letter in "XYZ":
+        if letter in at and grid.translate[at[letter]]:
+            origin = -grid.translate[at[letter]] / grid.scale[at[letter]]
+            entries[f"{letter.lower()}origin"] = origin
+    return entries, (1 / grid.scale[-1], 1 / grid.scale[-2])
+
+
+def _pixel_sizes(page: Any) -> dict[str, float]:
+    """Return width and height of a pixel by the resolution tags, in their unit."""
+    sizes = {}
+    for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
+        tag = page.tags.get(name)
+        if tag is None:
+            continue
+        numerator, denominator = tag.value
+        if numerator and denominator:
+            sizes[axis] = denominator / numerator
+    return sizes
+
+
+def _from_imagej(entries: Mapping[str, Any], sizes: Mapping[str, float]) -> Calibration:
+    found = Calibration()
+    unit = unit_name(entries.get("unit"))
+    if unit or "unit" in entries:
+        for axis, size in sizes.items():
+            found.put(axis, size, unit)
+        if "spacing" in entries:
+            found.put("Z", abs(float(entries["spacing"])), unit)
+    if "finterval" in entries:
+        found.put("T", entries["finterval"], "second")
+    for axis in "XYZ":
+        origin = entries.get(f"{axis.lower()}origin")
+        if origin:
+            found.translate[axis] = -float(origin) * found.scale.get(axis, 1.0)
+    return found
+
+
+def _from_ome(text: str | None) -> Calibration:
+    found = Calibration()
+    try:
+        root = ET.fromstring(text or "")
+    except ET.ParseError:
+        return found
+    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return found
+    for axis in "XYZ":
+        unit = pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        found.put(axis, pixels.get(f"PhysicalSize{axis}"), unit_name(unit))
+    found.put("T", pixels.get("TimeIncrement"), unit_name(pixels.get("TimeIncrementUnit", "s")))
+    plane = next((node for node in pixels if node.tag.endswith("}Plane")), None)
+    for axis in "XYZ":
+        position = plane.get(f"Position{axis}") if plane is not None else None
+        if position is not None:
+            found.translate[axis] = float(position)
+    return found
