@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,22 +22,29 @@ BACKGROUND_COLOR = (0.34, 0.63, 0.91, 1.0)
 N_COLORS = 254
 #: Number of painted background.
 BACKGROUND = -1
+#: Hues that look like painted background.
+_BLUES = (0.52, 0.66)
+_GOLDEN = (5**0.5 - 1) / 2
 _BOX_COLOR = "#f0a030"
 
 
 def annotation_colormap() -> CyclicLabelColormap:
-    """Return a colour map in which -1 has a colour of its own.
+    """Return a colour map of bright colours in which -1 has one of its own.
 
-    napari's label colours repeat; -1 stands at the end of the row and shares its place with the
-    numbers ``253, 507, ...``, which :func:`next_free` therefore skips.
+    Hues follow the golden angle, so neighbouring numbers differ much, and leave out the blues
+    around that of painted background. napari's label colours repeat; -1 stands at the end of the
+    row and shares its place with the numbers ``253, 507, ...``, which :func:`next_free` skips.
     """
-    from napari.utils.colormaps import label_colormap
+    from napari.utils.colormaps import CyclicLabelColormap
 
-    colormap = label_colormap(N_COLORS, seed=0.5, background_value=0)
-    colors = np.array(colormap.colors)
+    colors = np.ones((N_COLORS + 1, 4), np.float32)
+    colors[0] = 0
+    for number in range(1, N_COLORS + 1):
+        around = (number * _GOLDEN) % 1.0
+        hue = (_BLUES[1] + around * (1 - (_BLUES[1] - _BLUES[0]))) % 1.0
+        colors[number, :3] = hsv_to_rgb(hue, 0.55 + 0.15 * (number % 4), 1 - 0.1 * (number % 3))
     colors[N_COLORS - 1] = BACKGROUND_COLOR
-    colormap.colors = colors
-    return colormap
+    return CyclicLabelColormap(colors=colors, background_value=0)
 
 
 def next_free(highest: int) -> int:

@@ -147,8 +147,6 @@ class PaintBox(QWidget):
         self._tools.stop_picking()
         if tool == "background":
             paintable(layer, BACKGROUND)
-            if layer.selected_label > 0:
-                self._last_object = int(layer.selected_label)
             self._show_background(layer)
             layer.selected_label = BACKGROUND
         elif tool == "brush":
@@ -185,8 +183,10 @@ class PaintBox(QWidget):
             button.setChecked(name == active)
         if layer is None:
             return
+        if layer.selected_label > 0:
+            self._last_object = int(layer.selected_label)
         for editor, value in (
-            (self.number, max(0, int(layer.selected_label))),
+            (self.number, self._last_object),
             (self.brush_size, min(self.brush_size.maximum(), round(layer.brush_size))),
         ):
             blocked = editor.blockSignals(True)
@@ -239,7 +239,7 @@ class PaintBox(QWidget):
         row = QHBoxLayout()
         self._number_label = QLabel("Object")
         self.number = QSpinBox()
-        self.number.setRange(0, _LARGEST)
+        self.number.setRange(1, _LARGEST)
         self.number.setToolTip("The number that the brush paints; each object has its own.")
         self.number.setKeyboardTracking(False)
         self.number.valueChanged.connect(self._set_number)

@@ -6,23 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_unet.core.errors import AnnotationError
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._annotation_layer import (
     annotation_colormap,
-    channel_axis_of,
     check_fits,
     is_annotation_candidate,
     new_annotation,
     new_boxes,
-    set_channel_axis,
 )
 from napari_unet.widgets._keys import bind_keys
 from napari_unet.widgets._object_tools import ObjectTools
 from napari_unet.widgets._paint_box import PaintBox
 from napari_unet.widgets._state_legend import StateLegend
+from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.panel import Panel
 from napari_unet.widgets.session import METADATA_KEY
@@ -30,14 +29,14 @@ from napari_unet.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
 #: Plain words for the choices of :class:`AnnotationSettings`.
-TASK_WORDS = {"objects": "Separate objects (cells, nuclei)", "classes": "Classes of material"}
+TASK_WORDS = {"objects": "separate objects", "classes": "kinds of material"}
 AREA_WORDS = {
-    "around": "background if near an object",
+    "around": "background near objects",
     "painted": "ignored",
-    "boxes": "background inside boxes",
+    "boxes": "background in my boxes",
     "all": "background everywhere",
 }
 
@@ -72,7 +71,7 @@ class AnnotatePanel(Panel):
         )
         self.new_button = QPushButton("New")
         self.copy_button = QPushButton("Copy")
-        self.axis_chooser = QComboBox()
+        self.channels = ChannelAxis()
         self.paint_box = PaintBox(session, self.tools)
         self.form = annotation_form(session.annotation_settings)
         self.boxes_button = QPushButton("Draw boxes")
@@ -129,17 +128,12 @@ class AnnotatePanel(Panel):
     def _lay_out(self) -> None:
         layers = self.add_group("Layers")
         layers.addRow("Image", self.image_chooser)
-        layers.addRow("Stack axis", self.axis_chooser)
-        self._layers_form = layers
+        layers.addRow(self.channels)
         row = _row(self.annotation_chooser, self.new_button, self.copy_button)
         layers.addRow("Annotation", row)
         self.new_button.setToolTip("Make an empty annotation layer on the chosen image.")
         self.copy_button.setToolTip(
             "Work on a copy of the chosen labels, for example of a layer that cannot be painted."
-        )
-        self.axis_chooser.setToolTip(
-            "Whether one of the image's further axes holds colour channels: the annotation then "
-            "holds for all channels together."
         )
         self.add_group("Paint and correct").addRow(self.paint_box)
         meaning = self.add_group("What the paint means")
@@ -156,7 +150,7 @@ class AnnotatePanel(Panel):
         self.new_button.clicked.connect(self.make_annotation)
         self.copy_button.clicked.connect(self.copy_annotation)
         self.boxes_button.clicked.connect(self.draw_boxes)
-        self.axis_chooser.activated.connect(self._on_axis)
+        self.channels.changed.connect(self._on_channels)
         self.form.changed.connect(self._on_form)
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
@@ -184,7 +178,7 @@ class AnnotatePanel(Panel):
         image, labels = self.session.image, self.session.annotation
         self.new_button.setEnabled(image is not None)
         self.copy_button.setEnabled(labels is not None)
-        self._fill_axes(image)
+        self.channels.show_layer(image)
         self.show_error("")
         if image is not None and labels is not None:
             with self.errors_shown():
@@ -194,23 +188,9 @@ class AnnotatePanel(Panel):
         elif labels is None:
             self.show_status("Press New to make an annotation layer, then paint a few objects.")
 
-    def _fill_axes(self, image: Image | None) -> None:
-        leading = 0 if image is None or image.rgb else image.ndim - 2
-        self._layers_form.setRowVisible(self.axis_chooser, leading > 0)
-        self.axis_chooser.clear()
-        if image is None or not leading:
-            return
-        self.axis_chooser.addItem("every plane is a picture of its own", None)
-        for axis in range(leading):
-            name, size = image.axis_labels[axis], _sizes(image)[axis]
-            self.axis_chooser.addItem(f"axis {axis} ({name}, {size}) holds channels", axis)
-        chosen = channel_axis_of(image)
-        self.axis_chooser.setCurrentIndex(0 if chosen is None else chosen + 1)
-
-    def _on_axis(self, _index: int) -> None:
+    def _on_channels(self) -> None:
         image = self.session.image
         if image is not None:
-            set_channel_axis(image, self.axis_chooser.currentData())
             self.session.image_changed.emit(image)
 
     def _on_form(self) -> None:
@@ -235,8 +215,3 @@ def _row(*widgets: QWidget) -> QWidget:
     for position, widget in enumerate(widgets):
         row.addWidget(widget, 1 if position == 0 else 0)
     return holder
-
-
-def _sizes(image: Image) -> tuple[int, ...]:
-    array = image.data[0] if image.multiscale else image.data
-    return tuple(array.shape)

@@ -1,0 +1,139 @@
+"""The Weights panel: what the network will be trained on, before it is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
+
+from napari_unet.core.settings import WeightMapSettings
+from napari_unet.widgets._preview_layers import PreviewLayers, View, weight_range
+from napari_unet.widgets._scale_bar import ColorScale
+from napari_unet.widgets._state_legend import StateLegend
+from napari_unet.widgets.annotate import annotation_form
+from napari_unet.widgets.panel import Panel
+from napari_unet.widgets.settings_form import SettingsForm
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_VIEWS: tuple[tuple[View, str, str], ...] = (
+    ("states", "What is learned", "Colour each pixel by what the network will learn there."),
+    ("weights", "Weights", "Colour each pixel by how much a mistake there will count."),
+    ("", "Off", "Remove the preview."),
+)
+
+
+def weight_form(settings: WeightMapSettings) -> SettingsForm[WeightMapSettings]:
+    """Return the form for the weight map, in plain words."""
+    return SettingsForm(
+        settings,
+        labels={
+            "w0": "Emphasis of gaps (w0)",
+            "sigma": "Reach (sigma, px)",
+            "class_balance": "Balance classes",
+            "ridge": "Dividing line (px)",
+        },
+        sliders={"w0": (0, 50), "sigma": (0.5, 30), "ridge": (0, 9)},
+    )
+
+
+class WeightMapPanel(Panel):
+    """A live preview of the weight map and of the four pixel states."""
+
+    title = "Weights"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        session = self.session
+        self.preview = PreviewLayers(session, self)
+        self.view_buttons: dict[str, QPushButton] = {}
+        self._views = QButtonGroup(self)
+        self.form = weight_form(session.weight_settings)
+        self.meaning = annotation_form(session.annotation_settings)
+        self.meaning.set_row_visible("task", False)
+        self.scale = ColorScale()
+        self.legend = StateLegend()
+        self._lay_out()
+        self._connect()
+        self._on_settings()
+        self._on_view("")
+        self._show_counts()
+
+    def show_view(self, view: View) -> None:
+        """Show one of the two views, or none (``""``)."""
+        self.preview.show(view)
+        self._on_view(view)
+
+    def _lay_out(self) -> None:
+        show = self.add_group("Preview")
+        show.addRow(self._view_row())
+        show.addRow(self.scale)
+        weights = self.add_group("How much a mistake counts")
+        weights.addRow(self.form)
+        meaning = self.add_group("What the paint means")
+        meaning.addRow(self.meaning)
+        self.add_group("What the network will see").addRow(self.legend)
+
+    def _view_row(self) -> QWidget:
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(0, 0, 0, 0)
+        for view, text, help_ in _VIEWS:
+            button = QPushButton(text)
+            button.setCheckable(True)
+            button.setToolTip(help_)
+            button.clicked.connect(lambda _on, view=view: self.show_view(view))
+            self._views.addButton(button)
+            self.view_buttons[view] = button
+            row.addWidget(button)
+        return holder
+
+    def _connect(self) -> None:
+        session, connect = self.session, self.connections.connect
+        self.form.changed.connect(self._on_form)
+        self.meaning.changed.connect(self._on_meaning)
+        self.preview.closed.connect(lambda: self._on_view(""))
+        connect(session.settings_changed, self._on_settings)
+        connect(session.live.updated, self._show_counts)
+        connect(session.live.failed, self._show_counts)
+        connect(session.annotation_changed, self._on_annotation)
+        self.connections.defer(self.preview.let_go)
+
+    def leave(self) -> None:
+        """Remove the preview: nothing would keep it right any more."""
+        self.preview.hide()
+
+    def _on_annotation(self, layer: Any) -> None:
+        if layer is None:
+            self.show_status("Choose or make an annotation layer in the Annotate panel.")
+        else:
+            self.show_status("")
+
+    def _on_form(self) -> None:
+        with self.errors_shown():
+            self.session.weight_settings = self.form.settings()
+
+    def _on_meaning(self) -> None:
+        with self.errors_shown():
+            self.session.annotation_settings = self.meaning.settings()
+
+    def _on_settings(self) -> None:
+        settings = self.session.annotation_settings
+        self.form.set_settings(self.session.weight_settings)
+        self.meaning.set_settings(settings)
+        self.meaning.set_row_visible("margin", settings.area == "around")
+        for name in ("w0", "sigma", "ridge"):
+            self.form.set_row_visible(name, settings.task == "objects")
+
+    def _on_view(self, view: View) -> None:
+        self.view_buttons[view].setChecked(True)
+        self.scale.setVisible(view == "weights")
+        self._show_counts()
+
+    def _show_counts(self, _change: Any = None) -> None:
+        live = self.session.live
+        self.legend.show_live(live, self.session.annotation_settings.task)
+        if live.target is not None:
+            top, clipped = weight_range(live.target.counts, self.session.weight_settings)
+            self.scale.set_range(top, clipped)
