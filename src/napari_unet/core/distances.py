@@ -25,7 +25,7 @@ Squared = npt.NDArray[np.int16 | np.float32]
 TOLERANCE = 9e-5
 
 # Elements of one batch of windows: the arrays of a batch stay in the processor's cache.
-_BATCH_ELEMENTS = 60_000
+_BATCH_ELEMENTS = 100_000
 
 # Squared distances of windows up to 91^2 + 90^2 and "far" below fit int16, with room for sums.
 _LARGEST_INT16_CAP = 91

@@ -1,0 +1,1 @@
+"""Runnable comparisons; `python -m benchmarks [NAME ...]` runs all or some of them."""
