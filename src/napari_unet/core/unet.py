@@ -170,7 +170,7 @@ class UNet(nn.Module):
             if at_level < 2 or at_level % 2:
                 raise SizeError(self._valid_size_message(size))
             at_level //= 2
-        if at_level < 5:
+        if size <= self.size_loss:  # the expanding path would run out of pixels
             raise SizeError(self._valid_size_message(size))
         return size - self.size_loss
 
@@ -184,8 +184,10 @@ class UNet(nn.Module):
         """Return the smallest input size that fits the network and is at least ``size``."""
         if self.padding == "same":
             return max(1, -(-size // self.stride)) * self.stride
-        # From the bottom up: an output of 1 px at the bottom is the smallest; each level doubles.
-        return self._valid_input(max(1, -(-(size - self._valid_input(1)) // self.stride) + 1))
+        # From the bottom up: its output may have any number of pixels, and each level doubles. At
+        # least one pixel has to be left at the end of the expanding path.
+        wanted = max(size, self.size_loss + 1)
+        return self._valid_input(-(-(wanted - self._valid_input(1)) // self.stride) + 1)
 
     def _valid_input(self, bottom: int) -> int:
         """Return the input size whose bottom level's output has ``bottom`` pixels."""
