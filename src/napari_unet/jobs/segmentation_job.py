@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_unet.core.events import (
     DiameterChosen,
@@ -16,13 +15,15 @@ from napari_unet.core.events import (
     SegmentationDone,
     TileDone,
 )
-from napari_unet.core.linking import DEFAULT_OVERLAP, link_planes
+from napari_unet.core.linking import link_planes
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.jobs.image_source import ImageSource, Region
+from napari_unet.jobs.instance_job import Link, ObjectsFound, PlanesLinked
 from napari_unet.jobs.warm_up import DeviceFound, ModelLoaded
 
 if TYPE_CHECKING:
     from napari_unet.core.model import Model
+    from napari_unet.core.prediction import Predictor
 
 #: Where the user looks: position of the plane, and (y, x) in it.
 Attention = tuple[tuple[int, ...], tuple[float, float]]
@@ -46,10 +47,10 @@ class SegmentationRequest:
         Object diameter in image pixels, ``"auto"``, or None to take the image as it is.
     tiles, instances
         Settings of core; ``instances`` None takes the model's own.
-    link_axis
-        Leading axis of the label array along which objects are linked at the end, or None.
-    link_overlap
-        Smallest intersection over union of linked objects.
+    link
+        How objects are linked through the stack at the end, or None.
+    known_diameters
+        Diameters that were estimated before, per plane; they stand in for ``"auto"``.
     """
 
     model: str | Model
@@ -59,8 +60,8 @@ class SegmentationRequest:
     diameter: float | Literal["auto"] | None = "auto"
     tiles: TileSettings = TileSettings()
     instances: InstanceSettings | None = None
-    link_axis: int | None = None
-    link_overlap: float = DEFAULT_OVERLAP
+    link: Link | None = None
+    known_diameters: Mapping[tuple[int, ...], float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ class PlaneStarted:
 
 
 @dataclass(frozen=True)
-class PlanesLinked:
-    """Objects carry one number through the stack: the whole label array."""
+class NumbersShifted:
+    """All object numbers of a plane grow by ``shift``: numbers are unique through the stack."""
 
-    labels: npt.NDArray[np.int32] = field(repr=False, compare=False)
+    index: tuple[int, ...]
+    shift: int
 
 
 def segmentation_job(
@@ -84,7 +86,7 @@ def segmentation_job(
     *,
     attention: Callable[[], Attention | None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Generator[Any, None, int]:
+) -> Generator[Any, None, ObjectsFound]:
     """Segment plane by plane; the plane that is looked at comes first.
 
     Parameters
@@ -103,12 +105,14 @@ def segmentation_job(
     PlaneStarted, DiameterChosen, TileDone, LabelsChanged, PlaneDone
         For each plane, with its position.
     PlanesLinked
-        At the end, when asked for and not cancelled.
+        At the end, when asked for and not cancelled; otherwise
+    NumbersShifted
+        for each plane of a stack, so that the result is that of core's ``segment``.
 
     Returns
     -------
-    int
-        How many planes were finished.
+    ObjectsFound
+        How many planes were finished, and the objects in what was done.
     """
     from napari_unet.core.device import choose_device
     from napari_unet.core.model_file import load_model
@@ -118,60 +122,93 @@ def segmentation_job(
     yield DeviceFound(device.name, device.reason)
     model = load_model(request.model) if isinstance(request.model, str) else request.model
     yield ModelLoaded(model.name, model)
-    predictor = Predictor(model, request.tiles)
+    work = _Work(Predictor(model, request.tiles), request, attention, cancelled)
     left, finished = list(request.planes), 0
-    linking = request.link_axis is not None
-    stack = np.zeros(request.source.label_shape, np.int32) if linking else None
-    while left and not (cancelled is not None and cancelled()):
+    while left and not work.stopped():
         seen = attention() if attention is not None else None
         index = left.pop(_nearest(left, seen[0] if seen is not None else None))
         yield PlaneStarted(index, finished, len(request.planes))
-        complete = yield from _one_plane(predictor, request, index, attention, cancelled, stack)
-        finished += complete
-    if stack is not None and request.link_axis is not None and finished == len(request.planes):
-        linked = link_planes(
-            stack, axis=request.link_axis, overlap=request.link_overlap, cancelled=cancelled
-        )
-        if not (cancelled is not None and cancelled()):
+        finished += yield from work.plane(index)
+    if work.stack is not None and request.link is not None and not left and not work.stopped():
+        link = request.link
+        linked = link_planes(work.stack, axis=link.axis, overlap=link.overlap, cancelled=cancelled)
+        if not work.stopped():
             yield PlanesLinked(linked)
-    return finished
+            return ObjectsFound(finished, int(linked.max(initial=0)))
+    yield from work.shifts()
+    return ObjectsFound(finished, work.objects)
 
 
-def _one_plane(
-    predictor: Any,
-    request: SegmentationRequest,
-    index: tuple[int, ...],
-    attention: Callable[[], Attention | None] | None,
-    cancelled: Callable[[], bool] | None,
-    stack: npt.NDArray[np.int32] | None,
-) -> Generator[Any, None, bool]:
-    """Segment one plane and return whether it was completed."""
-    from napari_unet.core.segmentation import iter_segmentation
+class _Work:
+    """One run over planes, each segmented by core on its own."""
 
-    def focus() -> tuple[float, float] | None:
-        seen = attention() if attention is not None else None
+    def __init__(
+        self,
+        predictor: Predictor,
+        request: SegmentationRequest,
+        attention: Callable[[], Attention | None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        self._predictor = predictor
+        self._request = request
+        self._attention = attention
+        self._cancelled = cancelled
+        self._highest: dict[tuple[int, ...], int] = {}
+        link = request.link
+        self.stack = None if link is None else np.zeros(link.shape, np.int32)
+
+    def stopped(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._cancelled is not None and self._cancelled()
+
+    def plane(self, index: tuple[int, ...]) -> Generator[Any, None, bool]:
+        """Segment one plane and return whether it was completed."""
+        from napari_unet.core.segmentation import iter_segmentation
+
+        request = self._request
+        diameter = request.diameter
+        if diameter == "auto":
+            diameter = request.known_diameters.get(index, "auto")
+        image, channel_axis = request.source.plane(index)
+        events = iter_segmentation(
+            self._predictor,
+            image,
+            channel_axis=channel_axis,
+            instances=request.instances,
+            diameter=diameter,
+            focus=None if self._attention is None else lambda: self._focus(index),
+            region=request.region,
+            cancelled=self._cancelled,
+        )
+        complete = False
+        for event in events:
+            if isinstance(event, SegmentationDone):
+                complete = event.complete
+                self._highest[index] = int(event.labels.max(initial=0))
+                if self.stack is not None:
+                    self.stack[index] = event.labels
+            elif isinstance(event, (DiameterChosen, TileDone, LabelsChanged, PlaneDone)):
+                yield replace(event, index=index)
+        return complete
+
+    @property
+    def objects(self) -> int:
+        """Objects of all planes so far."""
+        return sum(self._highest.values())
+
+    def shifts(self) -> Generator[NumbersShifted, None, None]:
+        """Make the numbers unique in the order of the planes, whichever came first."""
+        if self._predictor.model.task == "classes":
+            return
+        used = 0
+        for index in sorted(self._highest):
+            if used and self._highest[index]:
+                yield NumbersShifted(index, used)
+            used += self._highest[index]
+
+    def _focus(self, index: tuple[int, ...]) -> tuple[float, float] | None:
+        seen = self._attention() if self._attention is not None else None
         return None if seen is None or seen[0] != index else seen[1]
-
-    plane, channel_axis = request.source.plane(index)
-    events = iter_segmentation(
-        predictor,
-        plane,
-        channel_axis=channel_axis,
-        instances=request.instances,
-        diameter=request.diameter,
-        focus=focus if attention is not None else None,
-        region=request.region,
-        cancelled=cancelled,
-    )
-    complete = False
-    for event in events:
-        if isinstance(event, SegmentationDone):
-            complete = event.complete
-            if stack is not None:
-                stack[index] = event.labels
-        elif isinstance(event, (DiameterChosen, TileDone, LabelsChanged, PlaneDone)):
-            yield replace(event, index=index)
-    return complete
 
 
 def _nearest(left: Sequence[tuple[int, ...]], index: tuple[int, ...] | None) -> int:

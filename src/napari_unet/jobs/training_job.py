@@ -78,7 +78,8 @@ def training_job(
     settings
         How to train.
     base
-        A model, the name or path of one to load, or None to start from scratch.
+        A model, the name or path of one to load, ``"auto"`` for the shipped one that fits best, or
+        None to start from scratch.
     resume
         State of an earlier run to go on from.
     view
@@ -102,16 +103,14 @@ def training_job(
         The last event of the training.
     """
     from napari_unet.core.device import choose_device
-    from napari_unet.core.model_file import load_model
     from napari_unet.core.training import iter_training
 
     device = choose_device(settings.device)
     yield DeviceFound(device.name, device.reason)
     start, spent = time.perf_counter(), 0.0
-    base_model = load_model(base) if isinstance(base, str) else base
     finished: TrainingFinished | None = None
     diameter: float | None = None
-    for event in iter_training(pairs, settings, base_model, resume=resume, cancelled=cancelled):
+    for event in iter_training(pairs, settings, base, resume=resume, cancelled=cancelled):
         if isinstance(event, TrainingFinished):
             if name:
                 event = replace(event, model=event.model.with_name(name))
@@ -168,7 +167,8 @@ def preview_labels(
     if cancelled is not None and cancelled():
         return None
     if model.task == "classes":
-        return np.argmax(probabilities, axis=0).astype(np.int32)
+        classes: npt.NDArray[np.int32] = np.argmax(probabilities, axis=0).astype(np.int32)
+        return classes
     return label_instances(probabilities, model.instances)
 
 

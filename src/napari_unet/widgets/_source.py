@@ -54,7 +54,7 @@ def shown_index(viewer: Viewer, layer: Image, channel_axis: int | None = None) -
     )
 
 
-def shown_region(viewer: Viewer, layer: Image) -> Region:
+def shown_region(viewer: Viewer, layer: Layer) -> Region:
     """Return the rows and columns of the layer that can be seen; all of them when none can."""
     height, width = _axis_sizes(layer)[-2:]
     whole = (slice(0, height), slice(0, width))
@@ -84,14 +84,14 @@ def shown_middle(viewer: Viewer, layer: Image) -> tuple[float, float]:
     return float(y), float(x)
 
 
-def _to_pixels(viewer: Viewer, layer: Image, yx: Any) -> Any:
+def _to_pixels(viewer: Viewer, layer: Layer, yx: Any) -> Any:
     world = [*viewer.dims.point[:-2], *yx]
     return np.asarray(layer.world_to_data(world))[-2:]
 
 
-def _axis_sizes(layer: Image) -> tuple[int, ...]:
+def _axis_sizes(layer: Layer) -> tuple[int, ...]:
     array = layer.data[0] if layer.multiscale else layer.data
-    return tuple(array.shape[:-1] if layer.rgb else array.shape)
+    return tuple(array.shape[:-1] if getattr(layer, "rgb", False) else array.shape)
 
 
 def limited(region: Region, middle: tuple[float, float], side: int) -> Region:

@@ -142,6 +142,18 @@ class StreamingLabels:
         self._array[...] = labels
         self._redraw()
 
+    def shift(self, index: tuple[int, ...], by: int) -> None:
+        """Add ``by`` to every object number of one plane."""
+        if not self.alive:
+            return
+        plane = self._block(index, (slice(None), slice(None)))
+        if by + int(plane.max(initial=0)) > _UINT16_MAX:
+            self._widen()
+            plane = self._block(index, (slice(None), slice(None)))
+        np.add(plane, by, out=plane, where=plane > 0, casting="unsafe")
+        if self._visible(index):
+            self._redraw()
+
     def lock(self) -> None:
         """Blocks will arrive again: no editing until :meth:`finish`."""
         self._streaming = True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OPEN = "Open a model file…"
 SCRATCH = "nothing (train from scratch)"
+BEST = "what fits the cells best"
 MODEL_FILES = "Model files (*.safetensors);;All files (*)"
 
 
@@ -64,6 +65,8 @@ class ModelChooser(QComboBox):
         self._own: list[ModelChoice] = []
         self._shipped = [ModelChoice(_title(name), name, name) for name in shipped_names()]
         self._scratch = [ModelChoice(SCRATCH, None, "scratch")] if scratch else []
+        if scratch and len(self._shipped) > 1:
+            self._shipped.insert(0, ModelChoice(BEST, "auto", "auto"))
         self._shown: list[ModelChoice] = []
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)

@@ -1,0 +1,124 @@
+"""Finds the size of the cells in the shown image before anybody asks for a segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.core.settings import TileSettings
+from napari_unet.jobs.size_job import SizeFound, size_job
+from napari_unet.widgets._source import shown_index, source_of
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_unet.core.model import Model
+    from napari_unet.widgets._segment_form import SegmentForm
+    from napari_unet.widgets._workshop import Workshop
+    from napari_unet.widgets.session import Session
+
+KEY = "size"
+#: The user may still be choosing; milliseconds.
+PAUSE_MS = 500
+
+
+class SizeFinder(QObject):
+    """Estimates the object size of the chosen plane in the background and remembers it.
+
+    The estimate needs several predictions; done beforehand, the first tile of a segmentation
+    comes at once. It is the same number that segmenting with ``"auto"`` finds.
+
+    Signals
+    -------
+    found
+        The diameter of the plane in image pixels, or None.
+    """
+
+    found = Signal(object)
+
+    def __init__(
+        self, session: Session, form: SegmentForm, workshop: Workshop, panel: QWidget
+    ) -> None:
+        super().__init__(panel)
+        self._session = session
+        self._form = form
+        self._workshop = workshop
+        self._panel = panel
+        self._known: dict[tuple[int, ...], float | None] = {}
+        self._about: tuple[Any, ...] | None = None
+        self._paused = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PAUSE_MS)
+        self._timer.timeout.connect(self._look)
+        form.target_changed.connect(self.ask)
+        workshop.device_found.connect(self.ask)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a size is being looked for."""
+        return self._timer.isActive() or self._session.jobs.running(KEY) is not None
+
+    def known(self) -> dict[tuple[int, ...], float | None]:
+        """Return the sizes found for the planes of the chosen image with the chosen model."""
+        return dict(self._known) if self._about == self._subject() else {}
+
+    def ask(self, _cause: object = None) -> None:
+        """Look for the size soon, if it is wanted and not known."""
+        if not self._paused:
+            self._timer.start()
+
+    def pause(self) -> None:
+        """Leave the processor to a segmentation."""
+        self._paused = True
+        self._timer.stop()
+        self._session.jobs.cancel(KEY)
+
+    def resume(self) -> None:
+        """Look again."""
+        self._paused = False
+
+    def _subject(self) -> tuple[Any, ...] | None:
+        """Return what a size belongs to: the pixels and the model themselves, not their names."""
+        layer, choice = self._form.image.layer, self._form.model.choice
+        if layer is None or choice is None or choice.source is None:
+            return None
+        array = layer.data[0] if layer.multiscale else layer.data
+        return (id(array), self._form.channels.axis, choice.key, id(choice.source))
+
+    def _look(self) -> None:
+        subject = self._subject()
+        busy = self._session.jobs.busy
+        if subject is None or self._paused or not self._panel.isVisible():
+            return
+        if self._form.cell_size() != "auto" or self._workshop.device is None:
+            return
+        layer, choice = self._form.image.layer, self._form.model.choice
+        index = shown_index(self._session.viewer, layer, self._form.channels.axis)
+        if self._about == subject and index in self._known:
+            return
+        if busy:
+            self._timer.start()
+            return
+        model: str | Model = self._workshop.ready_model(choice.source)  # type: ignore[union-attr,assignment]
+        plane, channel_axis = source_of(layer, self._form.channels.axis).plane(index)
+
+        def remember(event: SizeFound) -> None:
+            if self._about != subject:
+                self._about, self._known = subject, {}
+            self._known[event.index] = event.diameter
+            if self._subject() == subject:
+                self.found.emit(event.diameter)
+
+        self._session.jobs.start(
+            KEY,
+            "Measuring the cells",
+            size_job,
+            model,
+            plane,
+            channel_axis,
+            index,
+            TileSettings(),
+            on_event=remember,
+        )
