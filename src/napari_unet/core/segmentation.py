@@ -275,6 +275,7 @@ class _PlaneRun:
             self._plane,
             diameter=chosen.diameter,
             focus=focus,
+            region=self._box.slices,
             cancelled=cancelled,
             scale=scale,
         )
