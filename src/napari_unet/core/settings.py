@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import numbers
 import types
 import typing
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Padding = Literal["valid", "same"]
 Norm = Literal["batch"]
 
 _KEY = "napari_unet"
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class FieldInfo:
         if self.choices is not None and value not in self.choices:
             allowed = ", ".join(str(c) for c in self.choices)
             raise SettingsError(f"{label} must be one of {allowed}, not {value!r}.")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not self._has_type(value):
+            kind = _KINDS[self.type]
+            raise SettingsError(f"{label} must be {kind}, not {value!r}.")
+        if self.type in (int, float):
             if not math.isfinite(value):
                 raise SettingsError(f"{label} must be a finite number, not {value}.")
             low, high = self.minimum, self.maximum
@@ -59,6 +64,13 @@ class FieldInfo:
                 if low is None:
                     bounds = f"at most {high}"
                 raise SettingsError(f"{label} must be {bounds}, not {value}.")
+
+    def _has_type(self, value: Any) -> bool:
+        if self.type is float:
+            return isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if self.type is int:
+            return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return isinstance(value, self.type)
 
 
 def setting(
@@ -126,7 +138,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for info in describe(self):
-            info.check(getattr(self, info.name))
+            value = getattr(self, info.name)
+            info.check(value)
+            if value is not None and not isinstance(value, (int, float, str)):
+                # JSON knows Python's own numbers only.
+                object.__setattr__(self, info.name, info.type(value))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, ready for JSON."""
@@ -145,6 +161,8 @@ class Settings:
         SettingsError
             If a name is unknown or a value is out of bounds.
         """
+        if not isinstance(values, dict):
+            raise SettingsError(f"{cls.__name__} must be names with values, not {values!r}.")
         hints = typing.get_type_hints(cls)
         known = {f.name for f in dataclasses.fields(cls)}
         arguments: dict[str, Any] = {}
