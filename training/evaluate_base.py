@@ -17,8 +17,7 @@ import numpy as np
 
 from base_data import AnnotatedImage, read_collection
 from napari_unet.core.diameter import estimate_diameter
-from napari_unet.core.instances import label_instances
-from napari_unet.core.judging import at_scale
+from napari_unet.core.instances import at_scale, label_instances
 from napari_unet.core.metrics import match
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model, load_tensors

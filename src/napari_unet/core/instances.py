@@ -8,7 +8,7 @@ diagonally, which with 8-connectivity it would not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,17 @@ def label_instances(
     if settings.fill_holes:
         fill_holes(labels)
     return in_scan_order(labels)
+
+
+def at_scale(settings: InstanceSettings, factor: float) -> InstanceSettings:
+    """Convert a minimum size in network pixels, as models hold it, to pixels of an image.
+
+    Parameters
+    ----------
+    factor
+        Network pixels per image pixel.
+    """
+    return replace(settings, min_size=round(settings.min_size / factor**2))
 
 
 def label_classes(probabilities: Probabilities) -> Labels:

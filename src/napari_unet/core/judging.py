@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.events import Scores
-from napari_unet.core.instances import label_instances
+from napari_unet.core.instances import at_scale, label_instances
 from napari_unet.core.metrics import class_iou, match
 from napari_unet.core.model import Model
 from napari_unet.core.prediction import iter_tiles
@@ -107,13 +107,6 @@ def fit_thresholds(
         if reached > best_quality:
             best, best_quality = candidate, reached
     return best
-
-
-def at_scale(settings: InstanceSettings, factor: float) -> InstanceSettings:
-    """Convert the minimum size from network pixels to pixels of an image."""
-    if factor == 1:
-        return settings
-    return replace(settings, min_size=round(settings.min_size / factor**2))
 
 
 def mostly_inside(

@@ -18,7 +18,7 @@ from napari_unet.core.events import (
     SegmentationDone,
     TileDone,
 )
-from napari_unet.core.instances import StreamingInstances, label_classes
+from napari_unet.core.instances import StreamingInstances, at_scale, label_classes
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
 from napari_unet.core.planes import Plane, as_plane
@@ -165,7 +165,8 @@ def iter_segmentation(
         ``(..., Y, X)``, ``(..., Y, X, 3 | 4)`` or with ``channel_axis``; leading axes are
         independent planes.
     instances
-        Thresholds; by default those of the model.
+        Thresholds, the minimum size in image pixels; by default those of the model, whose minimum
+        size follows the object size.
     diameter
         Object diameter in image pixels; ``"auto"`` estimates it for each plane, None leaves the
         image as it is. A model without a diameter never scales.
@@ -269,7 +270,8 @@ class _PlaneRun:
         yield chosen
         streaming = None
         if model.task == "objects":
-            streaming = StreamingInstances(self._box.shape, instances or model.instances)
+            thresholds = instances or at_scale(model.instances, chosen.factor)
+            streaming = StreamingInstances(self._box.shape, thresholds)
         tiles = iter_tiles(
             self._predictor,
             self._plane,
