@@ -135,7 +135,7 @@ def best_overlaps(truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]
 
 
 def _minimum_size(regions: Sequence[JudgedRegion], settings: InstanceSettings) -> int:
-    """A quarter of the small painted objects (10th percentile), in network pixels."""
+    """Return a quarter of the area of small painted objects (10th percentile), network pixels."""
     areas: list[npt.NDArray[Any]] = []
     for region in regions:
         _, counts = np.unique(region.labels[region.labels > 0], return_counts=True)
