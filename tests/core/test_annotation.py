@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -440,3 +442,17 @@ def test_unusable_boxes_are_refused(boxes: object) -> None:
 def test_unusable_scales_are_refused(scale: float) -> None:
     with pytest.raises(InputError, match="scale"):
         training_target(np.ones((4, 4)), scale=scale)
+
+
+def test_sparsely_painted_real_images_leave_the_rest_alone(shared_data: Path) -> None:
+    """Complaints 4 and 5: five to nine painted nuclei, the other nuclei are not background."""
+    paths = sorted((shared_data / "bbbc007_sparse" / "masks").glob("*.tif"))
+    assert paths
+    for path in paths:
+        labels = tifffile.imread(path)
+        result = training_target(labels)
+        check_trainable(result)
+        assert result.counts.objects == len(np.unique(labels)) - 1
+        assert result.counts.ignored > 0.5 * labels.size
+        far = ndimage.distance_transform_edt(labels == 0) > 10
+        assert (result.weight[far] == 0).all()

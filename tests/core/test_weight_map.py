@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -218,3 +223,41 @@ def test_unusable_settings_are_refused(options: dict[str, float]) -> None:
 def test_a_mask_of_another_shape_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(3, 3\).*\(2, 2\)"):
         weight_map(np.zeros((3, 3), int), mask=np.ones((2, 2), bool))
+
+
+@pytest.mark.parametrize(
+    "folder", ["nuclei_dsb2018", "phc_usiigaci", "em_axon_sem", "bbbc007_sparse"]
+)
+def test_real_masks_equal_brute_force(folder: str, shared_data: Path) -> None:
+    path = sorted((shared_data / folder / "masks").glob("*.tif"))[0]
+    labels = tifffile.imread(path)
+    y, x = np.median(np.nonzero(labels), axis=1).astype(int)
+    labels = labels[max(y - 90, 0) : y + 90, max(x - 90, 0) : x + 90]
+    assert len(np.unique(labels)) > 2
+    term = boundary_term(labels.astype(np.int32), Reach.of(5.0))
+    assert np.abs(term - brute_force_term(labels, 5.0)).max() < TOLERANCE
+
+
+def test_zarr_labels_are_read_like_any_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = ndimage.zoom(rng.integers(0, 4, (10, 10)), 12, order=0).astype(np.uint16)
+    stored = zarr.create_array(
+        str(tmp_path / "labels.zarr"), shape=labels.shape, chunks=(50, 50), dtype=labels.dtype
+    )
+    stored[:] = labels
+    np.testing.assert_array_equal(weight_map(stored), weight_map(labels))
+
+
+@pytest.mark.slow
+def test_memory_stays_under_one_and_a_half_times_the_output() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((8192, 8192), np.int32)
+    for number, (y, x) in enumerate(rng.integers(0, 8160, (20_000, 2)), start=1):
+        labels[y : y + 22, x : x + 20] = number
+    tracemalloc.start()
+    try:
+        weights = weight_map(labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * weights.nbytes
