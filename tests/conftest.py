@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from napari_unet.core.model import Model
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -26,3 +30,25 @@ def small_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="session")
+def bright_model() -> Model:
+    """A network with weights set by hand: what is brighter than the middle is an object."""
+    import torch
+
+    from napari_unet.core.model import Model
+    from napari_unet.core.normalization import Normalization
+    from napari_unet.core.unet import UNet
+
+    net = UNet(1, 2, base_channels=1, depth=1, padding="same", norm=None, dropout=0.0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.contracting[0][0].weight[0, 0, 1, 1] = 1
+        net.contracting[0][2].weight[0, 0, 1, 1] = 1
+        net.expanding[0][0].weight[0, 0, 1, 1] = 1  # the skip connection, not the up path
+        net.expanding[0][2].weight[0, 0, 1, 1] = 1
+        net.classifier.weight[:, 0, 0, 0] = torch.tensor([-6.0, 6.0])
+        net.classifier.bias[:] = torch.tensor([3.0, -3.0])
+    return Model(net.eval(), "bright", normalization=Normalization(0, 100))

@@ -1,0 +1,149 @@
+"""Training with previews of the view, without a thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
+from napari_unet.core.model import Model
+from napari_unet.core.model_file import load_model
+from napari_unet.core.pairs import TrainingPair
+from napari_unet.core.settings import AnnotationSettings, NetworkSettings, TrainSettings
+from napari_unet.core.simulation import simulate_nuclei
+from napari_unet.jobs.cancellation import CancelToken
+from napari_unet.jobs.events import JobFailed, JobFinished
+from napari_unet.jobs.runner import run_inline
+from napari_unet.jobs.training_job import ModelSaved, Preview, View, preview_labels, training_job
+from napari_unet.jobs.warm_up import DeviceFound, ModelLoaded, warm_up_job
+
+SMALL = TrainSettings(
+    seconds=None,
+    steps=12,
+    crop=32,
+    batch=2,
+    device="cpu",
+    annotation=AnnotationSettings(area="all"),
+    network=NetworkSettings(base_channels=4, depth=2),
+)
+
+
+@pytest.fixture(scope="module")
+def pair() -> TrainingPair:
+    image, labels = simulate_nuclei((96, 96), diameter=16, seed=1)
+    return TrainingPair(image, labels, name="cells")
+
+
+def run(*args: Any, **kwargs: Any) -> tuple[list[Any], JobFinished | JobFailed]:
+    events: list[Any] = []
+    return events, run_inline("Training", training_job, *args, on_event=events.append, **kwargs)
+
+
+def test_events_arrive_in_order_and_the_model_is_saved(pair: TrainingPair, tmp_path: Path) -> None:
+    path = tmp_path / "models" / "mine.safetensors"
+    view = View(pair.image, None, (), (slice(10, 60), slice(0, 40)))
+    events, outcome = run([pair], SMALL, None, view=lambda: view, save_to=path, name="mine")
+    assert isinstance(outcome, JobFinished), outcome
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [DeviceFound, TrainingStarted]
+    assert kinds[-2:] == [TrainingFinished, ModelSaved]
+    assert kinds.count(TrainingStep) == 12
+    assert Validation in kinds
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert previews
+    assert previews[0].labels.shape == (50, 40)
+    assert kinds[kinds.index(Preview) - 1] is Validation
+    assert load_model(path).name == "mine"
+    assert outcome.result.model.name == "mine"
+
+
+def test_a_preview_is_the_models_own_segmentation_of_the_view(bright_model: Model) -> None:
+    image = np.zeros((40, 50), np.float32)
+    image[8:20, 10:30] = 1
+    image[30:38, 30:45] = 1
+    region = (slice(4, 38), slice(5, 48))
+    labels = preview_labels(bright_model, View(image, None, (), region))
+    assert labels is not None
+    np.testing.assert_array_equal(labels > 0, image[region] > 0.5)
+    assert labels.max() == 2
+    assert (
+        preview_labels(bright_model, View(image, None, (), region), cancelled=lambda: True) is None
+    )
+
+
+def test_a_view_that_cannot_be_predicted_does_not_end_the_training(pair: TrainingPair) -> None:
+    broken = View(np.full((20, 20), np.nan), None, (), (slice(0, 20), slice(0, 20)))
+    events, outcome = run([pair], SMALL, None, view=lambda: broken)
+    assert isinstance(outcome, JobFinished)
+    assert not [event for event in events if isinstance(event, Preview)]
+    assert isinstance(events[-1], TrainingFinished)
+
+
+def test_stopping_delivers_and_saves_the_best_so_far(pair: TrainingPair, tmp_path: Path) -> None:
+    """complaint 11"""
+    token = CancelToken()
+    events: list[Any] = []
+
+    def watch(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, TrainingStep) and event.step == 3:
+            token.cancel()
+
+    path = tmp_path / "stopped.safetensors"
+    outcome = run_inline(
+        "Training", training_job, [pair], SMALL, None, save_to=path, on_event=watch, token=token
+    )
+    assert isinstance(outcome, JobFinished)
+    assert outcome.cancelled
+    assert outcome.result.reason == "stopped"
+    assert outcome.result.steps < 12
+    assert path.exists()
+
+
+def test_a_model_that_cannot_be_written_is_still_delivered(
+    pair: TrainingPair, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    events, outcome = run([pair], SMALL, None, save_to=tmp_path / "file" / "model.safetensors")
+    assert isinstance(outcome, JobFinished)
+    assert isinstance(events[-1], ModelSaved)
+    assert events[-1].problem
+    assert outcome.result is not None
+
+
+@pytest.mark.parametrize("labels", [np.zeros((96, 96), np.int32), np.zeros((5, 5), np.int32) + 1])
+def test_what_cannot_be_learned_from_is_said_in_one_sentence(
+    pair: TrainingPair, labels: np.ndarray
+) -> None:
+    _, outcome = run([TrainingPair(pair.image, labels)], SMALL, None)
+    assert isinstance(outcome, JobFailed)
+    assert "unexpected" not in outcome.message
+    assert outcome.message.endswith(".")
+
+
+def test_going_on_starts_where_training_stopped(pair: TrainingPair) -> None:
+    import dataclasses
+
+    _, first = run([pair], SMALL, None)
+    assert isinstance(first, JobFinished)
+    longer = dataclasses.replace(SMALL, steps=20)
+    events, second = run([pair], longer, None, resume=first.result.state)
+    assert isinstance(second, JobFinished), second
+    steps = [event.step for event in events if isinstance(event, TrainingStep)]
+    assert steps == list(range(13, 21))
+
+
+def test_warming_up_finds_device_and_model(bright_model: Model, tmp_path: Path) -> None:
+    from napari_unet.core.model_file import save_model
+
+    path = tmp_path / "bright.safetensors"
+    save_model(bright_model, path)
+    events: list[Any] = []
+    outcome = run_inline("Getting ready", warm_up_job, str(path), on_event=events.append)
+    assert isinstance(outcome, JobFinished)
+    assert isinstance(events[0], DeviceFound)
+    assert events[0].reason
+    assert isinstance(events[1], ModelLoaded)
