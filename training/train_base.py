@@ -26,7 +26,7 @@ from napari_unet.core.normalization import Normalization
 from napari_unet.core.planes import as_plane
 from napari_unet.core.resampling import resample_plane
 from napari_unet.core.sampling import CropSampler, TrainingImage, training_image
-from napari_unet.core.settings import AnnotationSettings, AugmentationSettings
+from napari_unet.core.settings import AnnotationSettings, AugmentationSettings, WeightMapSettings
 from napari_unet.core.unet import UNet
 
 logger = logging.getLogger("train_base")
@@ -45,6 +45,10 @@ AUGMENTATION = AugmentationSettings(
     scale=0.35, elastic=8.0, gamma=0.4, contrast=0.3, noise=0.12, blur=1.5, inversion=0.25,
     desaturation=0.4,
 )  # fmt: skip
+#: A wider ridge than the default, and probabilities that are not shifted towards the rare class:
+#: both keep touching nuclei apart. (Up to step 2550 the shipped nuclei model was trained with a
+#: ridge of 1 px and class balance.)
+WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
 BATCH, CROP = 8, 160
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-3, 100
 EMA_DECAY = 0.998
@@ -76,7 +80,9 @@ def prepare(item: AnnotatedImage, share: float) -> TrainingImage:
     intensities = Normalization().measure(plane)
     scaled = resample_plane(plane, factor)
     height, width = scaled.shape
-    target = training_target(item.labels, settings=AnnotationSettings(area="all"), scale=factor)
+    target = training_target(
+        item.labels, settings=AnnotationSettings(area="all"), weights=WEIGHTS, scale=factor
+    )
     return training_image(
         intensities.apply(scaled.read(0, height, 0, width)),
         target.target.astype(np.uint8),
