@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from napari_unet.core.device import choose_device
 from napari_unet.core.errors import InputError
-from napari_unet.core.judging import predict_region, quality, scores
+from napari_unet.core.judging import judge, quality
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.pairs import AnnotatedPlane
@@ -67,6 +67,4 @@ def _agreement(model: Model, planes: Sequence[AnnotatedPlane], settings: TrainSe
     factors, diameter = scale_factors(planes, everything, model)
     device = choose_device("cpu").device
     data = prepare(planes, factors, diameter, everything, model.normalization, device)
-    tiles = TileSettings(device=settings.device)
-    found = [predict_region(model, region, tiles) for region in data.painted]
-    return quality(scores(found, data.painted, model))
+    return quality(judge(model, data.painted, TileSettings(device=settings.device))[0])

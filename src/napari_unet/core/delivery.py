@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import MIXTURES, Candidate, choose, mixture
-from napari_unet.core.judging import fit_thresholds, predict_region, quality, scores
+from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
 from napari_unet.core.optimization import Optimization
 from napari_unet.core.preparation import JudgedRegion, PreparedData
@@ -51,25 +51,22 @@ def deliver(
     if run.settings.annotation.task == "classes":
         judged_on = "the held-back pixels" if data.validation else "the painted pixels"
 
-    def judge(model: Model) -> Scores:
-        return scores([predict_region(model, r, tiles) for r in regions], regions, model)
-
     candidates = []
     if base is not None and before is not None:
         candidates.append(Candidate("base", base.net.state_dict(), before, quality(before)))
     for name, weights in _trained_weights(run, base):
-        found = judge(run.model_with(weights))
+        found = judge(run.model_with(weights), regions, tiles)[0]
         candidates.append(Candidate(name, weights, found, quality(found)))
     if not candidates:
         weights = run.start.net.state_dict()
-        found = judge(run.start)
+        found = judge(run.start, regions, tiles)[0]
         candidates.append(Candidate("start", weights, found, quality(found)))
     best, decision = choose(candidates, judged_on)
     model = run.model_with(best.weights)
     after = best.scores
     fitted = _with_fitted_thresholds(model, regions, data, tiles)
     if fitted is not None:
-        refitted = judge(fitted)
+        refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
             model, after = fitted, refitted
     decision = _with_cause(decision, run, after)
@@ -112,7 +109,7 @@ def _with_fitted_thresholds(
     painted = data.painted
     if sum(region.cost for region in painted) > _MOST_FITTED_PIXELS:
         painted = tuple(regions)
-    probabilities = [predict_region(model, region, tiles) for region in painted]
+    probabilities = predict_regions(model, painted, tiles)
     return replace(model, instances=fit_thresholds(probabilities, painted, model))
 
 

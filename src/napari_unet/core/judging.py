@@ -15,7 +15,7 @@ from napari_unet.core.events import Scores
 from napari_unet.core.instances import at_scale, label_instances
 from napari_unet.core.metrics import class_iou, match
 from napari_unet.core.model import Model
-from napari_unet.core.prediction import iter_tiles
+from napari_unet.core.prediction import Predictor, iter_tiles
 from napari_unet.core.preparation import JudgedRegion
 from napari_unet.core.settings import InstanceSettings, TileSettings
 
@@ -25,16 +25,31 @@ Probabilities = npt.NDArray[np.float32]
 _WORTHWHILE_GAIN = 0.02
 
 
-def predict_region(model: Model, region: JudgedRegion, settings: TileSettings) -> Probabilities:
-    """Return ``(K, y, x)`` class probabilities of the window of a region."""
+def judge(
+    model: Model, regions: Sequence[JudgedRegion], settings: TileSettings
+) -> tuple[Scores, list[Probabilities]]:
+    """Predict all regions; return the scores and the probabilities they were found with."""
+    found = predict_regions(model, regions, settings)
+    return scores(found, regions, model), found
+
+
+def predict_regions(
+    model: Model, regions: Sequence[JudgedRegion], settings: TileSettings
+) -> list[Probabilities]:
+    """Return ``(K, y, x)`` class probabilities of the window of each region."""
+    predictor = Predictor(model, settings)
+    return [_predict_region(predictor, region) for region in regions]
+
+
+def _predict_region(predictor: Predictor, region: JudgedRegion) -> Probabilities:
     rows, columns = region.window
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    result = np.empty((max(2, model.net.n_classes), *shape), np.float32)
+    result = np.empty((predictor.network.outputs, *shape), np.float32)
     diameter = None
-    if model.diameter is not None and region.factor != 1:
-        diameter = model.diameter / region.factor
+    if predictor.model.diameter is not None and region.factor != 1:
+        diameter = predictor.model.diameter / region.factor
     for tile in iter_tiles(
-        model, region.plane, settings=settings, diameter=diameter, region=region.window
+        predictor, region.plane, diameter=diameter, region=region.window, scale=region.scale
     ):
         y, x = tile.slices
         inside = (

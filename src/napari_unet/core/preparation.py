@@ -15,7 +15,7 @@ from napari_unet.core.annotation import check_trainable, training_target
 from napari_unet.core.diameter import object_diameters
 from napari_unet.core.errors import AnnotationError
 from napari_unet.core.model import Model
-from napari_unet.core.normalization import Normalization
+from napari_unet.core.normalization import IntensityScale, Normalization
 from napari_unet.core.pairs import AnnotatedPlane
 from napari_unet.core.planes import Plane
 from napari_unet.core.resampling import resample_plane
@@ -42,6 +42,8 @@ class JudgedRegion:
         The image.
     window
         Part of the image that is predicted.
+    scale
+        Intensity scale of the whole image.
     factor
         Network pixels per image pixel.
     labels, target, weight
@@ -50,6 +52,7 @@ class JudgedRegion:
 
     plane: Plane
     window: Window
+    scale: IntensityScale = field(repr=False)
     factor: float
     labels: npt.NDArray[np.int32] = field(repr=False)
     target: npt.NDArray[np.integer[Any]] = field(repr=False)
@@ -177,11 +180,11 @@ def prepare(
                 device=device,
             )
         )
-        whole = _judged(source, factor, target.target, target.weight)
+        whole = _judged(source, intensities, factor, target.target, target.weight)
         painted.append(whole)
         if held.objects:
             held_weight = np.where(held.mask, target.weight, np.float32(0))
-            validation.append(_judged(source, factor, target.target, held_weight))
+            validation.append(_judged(source, intensities, factor, target.target, held_weight))
         objects += target.counts.objects
         held_back += held.objects
         pixels += target.counts.trained
@@ -240,6 +243,7 @@ def bounding_window(mask: npt.NDArray[np.bool_]) -> Window:
 
 def _judged(
     source: AnnotatedPlane,
+    scale: IntensityScale,
     factor: float,
     target: npt.NDArray[np.integer[Any]],
     weight: npt.NDArray[np.float32],
@@ -248,6 +252,7 @@ def _judged(
     return JudgedRegion(
         plane=source.plane,
         window=window,
+        scale=scale,
         factor=factor,
         labels=np.maximum(source.labels[window].astype(np.int32), 0),
         target=target[window],

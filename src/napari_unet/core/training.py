@@ -15,12 +15,13 @@ from napari_unet.core.delivery import deliver
 from napari_unet.core.device import choose_device
 from napari_unet.core.errors import InputError
 from napari_unet.core.events import (
+    Scores,
     TrainingFinished,
     TrainingStarted,
     TrainingStep,
     Validation,
 )
-from napari_unet.core.judging import predict_region, quality, scores
+from napari_unet.core.judging import judge, quality
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model
 from napari_unet.core.normalization import Normalization
@@ -99,9 +100,55 @@ def iter_training(
     """
     settings = settings or TrainSettings()
     clock = _Clock(settings, resume)
+    device = choose_device(settings.device)
+    base, data = _prepare(pairs, settings, base, device.device)
+    start = _starting_model(base, data, settings)
+    run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
+    assess = _Judge(data, TileSettings(device=settings.device))
+    comparable = base if base is not None and start.net.n_classes == base.net.n_classes else None
+    before = assess(comparable) if comparable is not None else None
+    run.anchor_to(comparable, before)
+    if resume is not None:
+        resume.check_resumable(settings, run.net)
+        run.restore(resume)
+    yield TrainingStarted(
+        device=device.name,
+        objects=data.objects,
+        validation_objects=data.validation_objects,
+        trained_pixels=data.trained_pixels,
+        diameter=data.diameter,
+        first_step=run.step,
+    )
+    stopped = False
+    while clock.fraction(run) < 1 and not run.broken:
+        stopped = bool(cancelled and cancelled())
+        if stopped:
+            break
+        loss, rate = run.advance(clock.fraction(run))
+        fraction = clock.fraction(run)
+        yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
+        if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
+            yield _validate(run, assess, clock)
+    state = run.state(clock.seconds)
+    delivered = deliver(run, assess.regions, comparable, before, data)
+    yield TrainingFinished(
+        model=delivered.model,
+        before=before,
+        after=delivered.scores,
+        decision=delivered.decision,
+        reason="stopped" if stopped else "finished",
+        steps=run.step,
+        seconds=clock.seconds,
+        state=state,
+    )
+
+
+def _prepare(
+    pairs: Pairs, settings: TrainSettings, base: Model | str | None, device: torch.device
+) -> tuple[Model | None, PreparedData]:
+    """Read the annotation, find the base, and build what training draws from."""
     if settings.seconds is None and settings.steps is None:
         raise InputError("Give a budget: a number of seconds or of steps.")
-    device = choose_device(settings.device)
     planes = annotated_planes(pairs)
     if base == AUTOMATIC:
         base = choose_base(planes, settings)
@@ -111,53 +158,21 @@ def iter_training(
         base.check_channels(planes[0].plane.channels)
     factors, diameter = scale_factors(planes, settings, base)
     normalization = base.normalization if base else Normalization()
-    data = prepare(planes, factors, diameter, settings, normalization, device.device)
+    data = prepare(planes, factors, diameter, settings, normalization, device)
     for warning in data.warnings:
         logger.warning(warning)
-    start = _starting_model(base, data, settings)
-    run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
-    judge = _Judge(data, TileSettings(device=settings.device))
-    before = judge(base) if base is not None and start.net.n_classes == base.net.n_classes else None
-    run.anchor_to(base if before else None, before)
-    if resume is not None:
-        resume.check_resumable(settings, run.net)
-        run.restore(resume)
-    yield TrainingStarted(
-        device.name,
-        data.objects,
-        data.validation_objects,
-        data.trained_pixels,
-        diameter,
-        run.step,
-    )
-    stopped = False
-    while not (clock.fraction(run) >= 1 or stopped or run.broken):
-        stopped = bool(cancelled and cancelled())
-        if stopped:
-            break
-        loss, rate = run.advance(clock.fraction(run))
-        fraction = clock.fraction(run)
-        yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
-        if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
-            began = time.monotonic()
-            run.validations = int(fraction * VALIDATIONS)
-            current = run.current_model()
-            result = judge(current)
-            best = run.remember(quality(result))
-            clock.reserve(3 * (time.monotonic() - began))
-            yield Validation(run.step, clock.seconds, result, best, current)
-    state = run.state(clock.seconds)
-    chosen = deliver(run, judge.regions, base if before else None, before, data)
-    yield TrainingFinished(
-        model=chosen.model,
-        before=before,
-        after=chosen.scores,
-        decision=chosen.decision,
-        reason="stopped" if stopped else "finished",
-        steps=run.step,
-        seconds=clock.seconds,
-        state=state,
-    )
+    return base, data
+
+
+def _validate(run: Optimization, assess: _Judge, clock: _Clock) -> Validation:
+    """Judge the moving average and remember it when it is the best so far."""
+    began = time.monotonic()
+    run.validations = int(clock.fraction(run) * VALIDATIONS)
+    current = run.current_model()
+    found = assess(current)
+    best = run.remember(quality(found))
+    clock.reserve(3 * (time.monotonic() - began))
+    return Validation(run.step, clock.seconds, found, best, current)
 
 
 class _Clock:
@@ -194,9 +209,8 @@ class _Judge:
         self.regions = data.validation or data.painted
         self._tiles = tiles
 
-    def __call__(self, model: Model) -> Any:
-        found = [predict_region(model, region, self._tiles) for region in self.regions]
-        return scores(found, self.regions, model)
+    def __call__(self, model: Model) -> Scores:
+        return judge(model, self.regions, self._tiles)[0]
 
 
 def _starting_model(base: Model | None, data: PreparedData, settings: TrainSettings) -> Model:
