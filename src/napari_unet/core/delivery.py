@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.events import Scores
-from napari_unet.core.fine_tuning import MIXTURES, Candidate, choose, mixture
+from napari_unet.core.fine_tuning import MIXTURES, Candidate, explain, mixture
 from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
 from napari_unet.core.optimization import Optimization
@@ -61,7 +61,8 @@ def deliver(
         weights = run.start.net.state_dict()
         found = judge(run.start, regions, tiles)[0]
         candidates.append(Candidate("start", weights, found, quality(found)))
-    best, decision = choose(candidates, judged_on)
+    # The first of equals wins: a tie keeps the base.
+    best = max(candidates, key=lambda candidate: candidate.quality)
     model = run.model_with(best.weights)
     after = best.scores
     fitted = _with_fitted_thresholds(model, regions, data, tiles)
@@ -69,7 +70,8 @@ def deliver(
         refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
             model, after = fitted, refitted
-    decision = _with_cause(decision, run, after)
+    known = candidates[0] if candidates[0].name == "base" else None
+    decision = _with_cause(explain(best, known, after, judged_on), run, after)
     model = replace(
         model,
         image_diameter=data.image_diameter,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,15 +17,15 @@ TRUSTWORTHY = 0.3
 MIXTURES = (1.0, 0.5)
 
 
-def anchor_strength(setting: float, base: Scores | None) -> float:
-    """Return the weight of the anchor term.
+def trust(base: Scores | None) -> float:
+    """Return how far a base deserves to be followed, 0 (not at all) to 1.
 
-    A base that already segments the painted cells well is followed closely where nothing was
-    painted; one that fails there must not hold the network back.
+    A base that already segments the painted cells well is changed little, and kept where nothing
+    was painted; one that fails there must not hold the network back.
     """
     if base is None or not base.ap50 > TRUSTWORTHY:
         return 0.0
-    return setting * (base.ap50 - TRUSTWORTHY) / (1 - TRUSTWORTHY)
+    return (base.ap50 - TRUSTWORTHY) / (1 - TRUSTWORTHY)
 
 
 @dataclass
@@ -76,36 +77,35 @@ class Candidate:
     quality: float
 
 
-def choose(candidates: Iterable[Candidate], judged_on: str) -> tuple[Candidate, str]:
-    """Pick the best candidate (the first of equals) and explain the decision in one sentence.
+def explain(kept: Candidate, base: Candidate | None, after: Scores, judged_on: str) -> str:
+    """Say in one sentence which weights are delivered and why.
 
-    The first candidate is the base if there is one, so that a tie keeps what was known.
+    Parameters
+    ----------
+    kept
+        The chosen weights.
+    base
+        The base that was started from; None from scratch.
+    after
+        Scores of what is delivered, with its thresholds.
+    judged_on
+        What the scores were measured on, in words.
     """
-    options = list(candidates)
-    best = max(options, key=lambda candidate: candidate.quality)
-    figures = (
-        f"AP {best.scores.ap50:.2f}"
-        if best.scores.ap50 == best.scores.ap50
-        else (f"mean IoU {best.scores.f1:.2f}")
-    )
-    base = options[0] if options[0].name == "base" else None
     if base is None:
-        return best, f"The trained network reaches {figures} on {judged_on}."
+        return f"The trained network reaches {_figure(after)} on {judged_on}."
     before = _figure(base.scores)
-    if best is base:
-        return best, (
-            f"The base model is kept: training did not improve on its {before} on {judged_on}."
-        )
+    if kept is base:
+        return f"The base model is kept: training did not improve on its {before} on {judged_on}."
     kind = (
-        "the trained network" if best.name == "tuned" else "a mixture of base and trained weights"
+        "The trained network" if kept.name == "tuned" else "A mixture of base and trained weights"
     )
-    return best, f"{kind.capitalize()} is kept: {before} before, {figures} after, on {judged_on}."
+    return f"{kind} is kept: {before} before, {_figure(after)} after, on {judged_on}."
 
 
 def _figure(scores: Scores) -> str:
-    if scores.ap50 == scores.ap50:
-        return f"AP {scores.ap50:.2f}"
-    return f"mean IoU {scores.f1:.2f}"
+    if math.isnan(scores.ap50):
+        return f"mean IoU {scores.f1:.2f}"
+    return f"AP {scores.ap50:.2f}"
 
 
 def freeze_norm(net: nn.Module) -> None:

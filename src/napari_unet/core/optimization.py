@@ -18,9 +18,9 @@ from napari_unet.core.errors import DeviceMemoryError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
     Anchor,
-    anchor_strength,
     freeze_norm,
     measure_norm,
+    trust,
 )
 from napari_unet.core.model import Model
 from napari_unet.core.preparation import PreparedData
@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 
-#: Fine-tuning moves weights that are good already: smaller steps than from scratch.
-FINE_TUNING_RATE = 0.5
+#: Learning rates relative to the setting when the base fails on the painted cells, and when it
+#: segments them perfectly: weights that are good already are moved by smaller steps.
+RATE_FOR_POOR_BASE, RATE_FOR_GOOD_BASE = 1.5, 0.5
 #: From scratch, batch-norm statistics are fixed after this share of the run.
 NORM_FREEZE = 0.5
 _NORM_BATCHES = 8
@@ -77,6 +78,7 @@ class Optimization:
         self.step = self.validations = 0
         self.broken = ""
         self.fine_tuning = self.frozen_norm = fine_tuning
+        self._trust = 0.0
         self._anchor: Anchor | None = None
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
@@ -104,11 +106,15 @@ class Optimization:
 
     @property
     def _rate(self) -> float:
-        return self.settings.learning_rate * (FINE_TUNING_RATE if self.fine_tuning else 1.0)
+        if not self.fine_tuning:
+            return self.settings.learning_rate
+        share = RATE_FOR_POOR_BASE + (RATE_FOR_GOOD_BASE - RATE_FOR_POOR_BASE) * self._trust
+        return self.settings.learning_rate * share
 
-    def anchor_to(self, base: Model | None, scores: Scores | None) -> None:
+    def follow(self, base: Model | None, scores: Scores | None) -> None:
         """Keep close to a base model where nothing is painted, as far as it deserves it."""
-        strength = anchor_strength(self.settings.anchor, scores)
+        self._trust = trust(scores)
+        strength = self.settings.anchor * self._trust
         if base is None or strength == 0:
             return
         teacher = copy.deepcopy(base.net).to(self.device, memory_format=torch.channels_last)

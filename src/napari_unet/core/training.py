@@ -107,7 +107,7 @@ def iter_training(
     assess = _Judge(data, TileSettings(device=settings.device))
     comparable = base if base is not None and start.net.n_classes == base.net.n_classes else None
     before = assess(comparable) if comparable is not None else None
-    run.anchor_to(comparable, before)
+    run.follow(comparable, before)
     if resume is not None:
         resume.check_resumable(settings, run.net)
         run.restore(resume)
