@@ -11,7 +11,6 @@ from napari_unet.cli.files import (
     existing_file,
     find_images,
     plan_results,
-    stem_of,
     writable_file,
     writable_folder,
 )
@@ -41,14 +40,6 @@ def test_a_zarr_folder_is_one_image(tmp_path):
     (tmp_path / "big.zarr").mkdir()
     assert find_images([str(tmp_path)]) == [tmp_path / "big.zarr"]
     assert find_images([str(tmp_path / "big.zarr")]) == [tmp_path / "big.zarr"]
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [("a.tif", "a"), ("a.b.tif", "a.b"), ("a.ome.tif", "a"), ("A.OME.TIFF", "A"), ("a", "a")],
-)
-def test_stem(name, stem):
-    assert stem_of(Path(name)) == stem
 
 
 def test_results_of_two_images_may_not_collide():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_unet.core.atomic import output_error
 from napari_unet.core.errors import InputError, OutputError
+from napari_unet.io.images import file_name_stem
 
 #: What a folder is searched for.
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
@@ -33,15 +34,6 @@ class Results:
     def measurements(self) -> Path:
         """The table of measurements."""
         return self.folder / f"{self.stem}_measurements.csv"
-
-
-def stem_of(path: Path) -> str:
-    """Return the file name without its suffix, and without the two of ``.ome.tif``."""
-    name = path.name
-    for ending in (".ome.tif", ".ome.tiff", ".ome.zarr"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -83,17 +75,20 @@ def _expand(text: str) -> list[Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """Return the images of a folder in order of their names, without masks written earlier."""
+    return [path for path in labels_in(folder) if not _is_masks(path)]
+
+
+def labels_in(folder: Path) -> list[Path]:
+    """Return all images of a folder, masks included, in order of their names."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and not _is_masks(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
 
 
 def _is_masks(path: Path) -> bool:
-    return stem_of(path).endswith(MASKS)
+    return file_name_stem(path).endswith(MASKS)
 
 
 def plan_results(images: Iterable[Path], folder: Path) -> list[Results]:
@@ -106,7 +101,7 @@ def plan_results(images: Iterable[Path], folder: Path) -> list[Results]:
     """
     planned: dict[str, Path] = {}
     for image in images:
-        stem = stem_of(image)
+        stem = file_name_stem(image)
         if stem in planned:
             raise InputError(
                 f"The results of {str(planned[stem])!r} and {str(image)!r} would have the same "

@@ -44,8 +44,9 @@ def _lines(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"seed {instances['seed_threshold']:g}, mask {instances['mask_threshold']:g}, "
         f"smallest object {instances['min_size']} px",
     )
-    for name, value in info["training"].items():
-        yield ("Training" if name == next(iter(info["training"])) else "", _entry(name, value))
+    known = [(name, value) for name, value in info["training"].items() if name != "settings"]
+    for number, (name, value) in enumerate(known):
+        yield ("" if number else "Training", f"{name.replace('_', ' ')}: {_entry(value)}")
 
 
 def _task(info: dict[str, Any]) -> str:
@@ -72,9 +73,9 @@ def _pixel_size(info: dict[str, Any]) -> str:
     return f"{info['pixel_size']:g} {info['pixel_unit']}".strip()
 
 
-def _entry(name: str, value: Any) -> str:
-    if isinstance(value, float):
-        value = f"{value:.4g}"
-    elif isinstance(value, (dict, list)):
-        value = json.dumps(value)
-    return f"{name.replace('_', ' ')}: {value}"
+def _entry(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_entry(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_entry, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -19,7 +19,7 @@ from napari_unet.core.settings import (
     WeightMapSettings,
 )
 
-#: Word that chooses the shipped model when there is one.
+#: Word that leaves a choice to the program.
 AUTO = "auto"
 
 _EXAMPLES = """\
@@ -33,8 +33,7 @@ examples:
 _TRAIN = """\
 Train a U-Net on painted cells. Give each image together with its painted labels, an image of the
 same size: 0 = not painted, 1, 2, 3 ... = one number per cell, -1 = painted background (optional).
-A few cells are enough. Training starts from the model that comes with the program, if there is
-one. Ctrl+C ends it early and saves the best model so far.
+A few cells are enough. Ctrl+C ends it early and saves the best model so far.
 """
 
 _SEGMENT = """\
@@ -128,6 +127,15 @@ def _settings(parser: Parser, show_experts: bool) -> OptionGroups:
     return OptionGroups(parser, show_experts=show_experts)
 
 
+def _add_channel(parser: Parser) -> None:
+    parser.add_argument(
+        "--channel",
+        type=_count,
+        metavar="N",
+        help="use only this channel of a multi-channel image; the first is 1 (default: all)",
+    )
+
+
 def _add_train(commands: _Commands, show_experts: bool) -> None:
     arguments = "IMAGE LABELS [IMAGE LABELS ...] --model OUT"
     parser = _command(commands, "train", "train on painted cells", _TRAIN, arguments)
@@ -139,11 +147,13 @@ def _add_train(commands: _Commands, show_experts: bool) -> None:
         "--base",
         default=AUTO,
         metavar="NAME|PATH|none",
-        help="model to start from; none = from scratch (default: the shipped one, if there is one)",
+        help="model to start from: a shipped one, a file, or none = from scratch "
+        "(default: the shipped one that fits the painted cells best)",
     )
     parser.add_argument(
         "--recipe", metavar="FILE", help="settings from a JSON file; options given here win"
     )
+    _add_channel(parser)
     options = _settings(parser, show_experts)
     options.add(
         AnnotationSettings, experts=("margin",), drop_choices=("boxes",), texts={"area": _AREA}
@@ -184,6 +194,7 @@ def _add_segment(commands: _Commands, show_experts: bool) -> None:
         action="store_true",
         help="in stacks and time series, keep an object's number from plane to plane",
     )
+    _add_channel(parser)
     options = _settings(parser, show_experts)
     options.add(TileSettings)
     options.add(InstanceSettings, default="the model's own")
@@ -251,6 +262,12 @@ def _diameter(text: str) -> float | str | None:
     if text in (AUTO, "none"):
         return AUTO if text == AUTO else None
     return _positive(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.cli.console import INTERRUPTED, OK, Interruptible, bar, note, say
-from napari_unet.cli.files import existing_file, stem_of, writable_file
+from napari_unet.cli.files import existing_file, writable_file
+from napari_unet.cli.images import read_channel
 from napari_unet.cli.options import given
 from napari_unet.cli.parser import AUTO
 from napari_unet.core.errors import InputError
 from napari_unet.core.settings import TrainSettings
+from napari_unet.io.images import ImageFile, file_name_stem, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,11 +34,11 @@ def run(options: argparse.Namespace) -> int:
 
     from napari_unet.core.model_file import save_model
 
-    base = base_model(options.base, settings)
-    pairs = [read_pair(image, labels) for image, labels in files]
+    base = base_model(options.base)
+    pairs = [read_pair(image, labels, options.channel) for image, labels in files]
     with Interruptible() as interrupted:
         finished = follow_training(pairs, settings, base, interrupted)
-        save_model(finished.model.with_name(stem_of(output)), output)
+        save_model(finished.model.with_name(file_name_stem(output)), output)
     for line in report(finished):
         say(line)
     say(f"Saved {output}")
@@ -75,42 +77,47 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
     )
 
 
-def base_model(name: str, settings: TrainSettings) -> Model | None:
-    """Return the model to start from; ``auto`` is the shipped one, if it fits the task."""
-    from napari_unet.core.model_file import list_models, load_model
+def base_model(name: str) -> Model | str | None:
+    """Return the model to start from; ``auto`` is left to training, which compares them."""
+    from napari_unet.core.model_file import load_model
 
     if name == "none":
         return None
-    if name != AUTO:
-        return load_model(name)
-    shipped = list_models()
-    if not shipped or settings.annotation.task != "objects":
-        return None
-    return load_model(shipped[0])
+    return name if name == AUTO else load_model(name)
 
 
-def read_pair(image: Path, labels: Path) -> TrainingPair:
-    """Read one image and its labels and check that they belong together."""
+def read_pair(image: Path, labels: Path, channel: int | None = None) -> TrainingPair:
+    """Read one image (or one of its channels) and its labels."""
     from napari_unet.core.pairs import TrainingPair
-    from napari_unet.io.images import read_image, read_labels
 
-    picture = read_image(image)
+    picture, painted = read_channel(image, channel), read_labels(labels)
     return TrainingPair(
         picture.data,
-        read_labels(labels).data,
+        painted.data,
         channel_axis=picture.channel_axis,
+        spacing=_proportions(picture),
         name=image.name,
     )
+
+
+def _proportions(picture: ImageFile) -> tuple[float, float] | None:
+    """Return height and width of a pixel that is not square, relative to their mean."""
+    height, width = picture.grid.without(picture.channel_axis).scale[-2:]
+    mean = math.sqrt(height * width)
+    if math.isclose(height, width, rel_tol=0.01):
+        return None
+    return height / mean, width / mean
 
 
 def follow_training(
     pairs: Sequence[TrainingPair],
     settings: TrainSettings,
-    base: Model | None,
+    base: Model | str | None,
     cancelled: Callable[[], bool],
     record: Callable[[object], None] = lambda event: None,
 ) -> TrainingFinished:
     """Train with a progress bar; ``record`` sees every event."""
+    from napari_unet.core.device import choose_device
     from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
     from napari_unet.core.training import iter_training
 
@@ -119,7 +126,8 @@ def follow_training(
         for event in iter_training(pairs, settings, base, cancelled=cancelled):
             record(event)
             if isinstance(event, TrainingStarted):
-                note(_started(event, base))
+                note(_started(event))
+                note(choose_device(settings.device).reason)
             elif isinstance(event, TrainingStep):
                 shown["loss"] = f"{event.loss:.3f}"
                 line.update(max(0.0, event.fraction - line.n))
@@ -132,15 +140,12 @@ def follow_training(
     raise AssertionError("training ended without a result")
 
 
-def _started(event: TrainingStarted, base: Model | None) -> str:
-    start = f"from the model {base.name!r}" if base else "from scratch"
+def _started(event: TrainingStarted) -> str:
     held_back = (
         f", {event.validation_objects} of them held back" if event.validation_objects else ""
     )
     size = f", about {event.diameter:.0f} px across" if event.diameter else ""
-    return (f"training {start} on {event.objects} objects{held_back}{size}; {event.device}").rstrip(
-        "."
-    ) + "."
+    return f"training on {event.objects} objects{held_back}{size}"
 
 
 def report(finished: TrainingFinished) -> Iterator[str]:

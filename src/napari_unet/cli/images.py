@@ -1,0 +1,59 @@
+"""Reading images for a command: one channel of several, when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.io.images import ImageFile, read_image
+
+
+def read_channel(path: Path, channel: int | None) -> ImageFile:
+    """Read an image, or one of its channels.
+
+    Parameters
+    ----------
+    path
+        Image file.
+    channel
+        Which channel is used, counted from 1 as in ImageJ; None uses all of them.
+
+    Raises
+    ------
+    InputError
+        If the file is not an image or has no such channel.
+    """
+    picture = read_image(path)
+    # Alpha is no information about the sample: without a channel axis it is left out.
+    if picture.rgb and channel is None:
+        return replace(picture, channel_axis=None)
+    if channel is None:
+        return picture
+    axis = picture.channel_axis
+    count = 1 if axis is None else int(picture.data.shape[axis])
+    if channel > count:
+        raise InputError(f"{path.name!r} has {count} channel(s); there is no channel {channel}.")
+    if axis is None:
+        return picture
+    index = (slice(None),) * axis + (channel - 1,)
+    return replace(
+        picture,
+        data=_lazily(picture.data)[index],
+        grid=picture.plane_grid,
+        channel_axis=None,
+        rgb=False,
+    )
+
+
+def _lazily(data: Any) -> Any:
+    """Wrap arrays that would be read as a whole when they are indexed."""
+    if isinstance(data, np.ndarray):
+        return data
+    import dask.array
+
+    chunks = getattr(data, "chunks", "auto")
+    return dask.array.from_array(data, chunks=chunks)  # type: ignore[no-untyped-call]
