@@ -177,6 +177,8 @@ class PreviewLayers(QObject):
         if self._view != "weights" or self._layer is None:
             return
         top, _clipped = weight_range(target.counts, self._session.weight_settings)
+        # Rounded up: a stroke moves the class balance a little, and new limits cost 10 ms.
+        top = float(np.ceil(10 * top) / 10)
         if self._layer.contrast_limits[1] != top:
             self._layer.contrast_limits_range = (0.0, top)
             self._layer.contrast_limits = (0.0, top)

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 STROKE_MS = 40
 #: Pause before a plane is compared or built anew, in milliseconds.
 REBUILD_MS = 120
+#: Pause after a stroke before the size of the painted objects is measured, in milliseconds.
+SIZE_MS = 1000
+_SIZE_TOLERANCE = 0.1
 #: Planes up to this many pixels are built at once, larger ones in a thread.
 AT_ONCE = 300 * 300
 #: Planes above this many pixels have no live target: it would take some 15 bytes per pixel.
@@ -64,9 +67,12 @@ class LiveAnnotation(QObject):
         self.target: LiveTarget | None = None
         #: The plane that :attr:`target` describes.
         self.index: tuple[int, ...] = ()
+        #: Network pixels per image pixel, by which lengths of the weight map were divided.
+        self.scale = 1.0
         self.problem = ""
         self._stroke_timer = _timer(self, STROKE_MS, self.flush)
         self._rebuild_timer = _timer(self, REBUILD_MS, self._rebuild)
+        self._size_timer = _timer(self, SIZE_MS, self._check_size)
         self._connections = Connections()
         connect = self._connections.connect
         connect(session.annotation_changed, self._watch)
@@ -87,6 +93,7 @@ class LiveAnnotation(QObject):
         """Let go of layers, timers and the thread."""
         self._stroke_timer.stop()
         self._rebuild_timer.stop()
+        self._size_timer.stop()
         self._runner.shutdown()
         self._connections.clear()
         self._box_connections.clear()
@@ -149,6 +156,7 @@ class LiveAnnotation(QObject):
         boxes = [box_on_plane(block, self.index) for block in blocks]
         self._dirty += [box for box in boxes if box is not None]
         self._stroke_timer.start()
+        self._size_timer.start()
         self._session.annotation_edited.emit(layer)
 
     def _on_maybe_changed(self) -> None:
@@ -180,7 +188,26 @@ class LiveAnnotation(QObject):
     def _costly_settings(self) -> tuple[Any, ...]:
         """Return everything whose change means distances have to be measured again."""
         weights = self._session.weight_settings
-        return (self._session.annotation_settings, weights.sigma, weights.ridge)
+        return (
+            self._session.annotation_settings,
+            weights.sigma,
+            weights.ridge,
+            self._wanted_diameter(),
+        )
+
+    def _wanted_diameter(self) -> float | None:
+        """Return the object size that images are brought to; classes keep their size."""
+        objects = self._session.annotation_settings.task == "objects"
+        return self._session.network_diameter if objects else None
+
+    def _check_size(self) -> None:
+        """Build anew when the painted objects turned out larger or smaller than they were."""
+        layer, wanted = self._session.annotation, self._wanted_diameter()
+        if layer is None or wanted is None or self.target is None or self.busy:
+            return
+        scale = scale_of(np.asarray(plane_of(layer, self.index)), wanted)
+        if abs(np.log(scale / self.scale)) > _SIZE_TOLERANCE:
+            self._rebuild()
 
     _built_with: tuple[Any, ...] | None = None
 
@@ -206,11 +233,12 @@ class LiveAnnotation(QObject):
             "settings": session.annotation_settings,
             "weights": session.weight_settings,
             "boxes": boxes_on_plane(session.boxes, layer, index),
-            "scale": 1.0,
+            "spacing": relative_spacing(layer),
         }
         self._dirty.clear()
         self._built_with = self._costly_settings()
-        if isinstance(plane, np.ndarray) and plane.size <= AT_ONCE:
+        at_once = isinstance(plane, np.ndarray) and plane.size <= AT_ONCE
+        if at_once and self._wanted_diameter() is None:
             self._build_now(plane, arguments, index)
             return
         self._runner.start(
@@ -219,8 +247,9 @@ class LiveAnnotation(QObject):
             _build,
             plane,
             arguments,
+            self._wanted_diameter(),
             uses_torch=False,
-            on_event=lambda target: self._take_over(target, index),
+            on_event=lambda built: self._on_target(*built, index),
             on_finished=self._on_built,
             on_failed=self._on_failed,
         )
@@ -232,10 +261,15 @@ class LiveAnnotation(QObject):
             self._report(str(error))
             self._show(None)
             return
-        self._take_over(target, index)
+        self._take_over(target, 1.0, index)
 
-    def _take_over(self, target: LiveTarget, index: tuple[int, ...]) -> None:
+    def _on_target(self, target: LiveTarget, scale: float, index: tuple[int, ...]) -> None:
+        if not self._rebuild_timer.isActive():  # else something newer was asked for meanwhile
+            self._take_over(target, scale, index)
+
+    def _take_over(self, target: LiveTarget, scale: float, index: tuple[int, ...]) -> None:
         self.index = index
+        self.scale = scale
         self._report("")
         self._show(target)
 
@@ -264,16 +298,49 @@ class LiveAnnotation(QObject):
             self.failed.emit(sentence)
 
 
+def scale_of(plane: Any, diameter: float | None) -> float:
+    """Return network pixels per image pixel, as training chooses them for these labels.
+
+    Parameters
+    ----------
+    plane
+        ``(Y, X)`` labels.
+    diameter
+        The object size to reach, in pixels, or None.
+    """
+    if diameter is None:
+        return 1.0
+    from napari_unet.core.diameter import median_diameter  # brings torch: not before it is needed
+
+    painted = median_diameter(plane)
+    if painted is None:
+        return 1.0
+    scale = float(np.clip(diameter / painted, 1 / 20, 20.0))
+    return 1.0 if abs(np.log(scale)) < 0.05 else scale
+
+
+def relative_spacing(layer: Labels) -> tuple[float, float] | None:
+    """Return the size of a pixel along y and x in units of their mean; None for square pixels."""
+    y, x = (float(abs(size)) for size in np.asarray(layer.scale)[-2:])
+    if 0 in (y, x) or np.isclose(y, x):
+        return None
+    mean = float(np.sqrt(y * x))
+    return y / mean, x / mean
+
+
 def _build(
     plane: Any,
     arguments: dict[str, Any],
+    diameter: float | None,
     *,
     cancelled: Callable[[], bool] | None = None,
-) -> Iterator[LiveTarget]:
+) -> Iterator[tuple[LiveTarget, float]]:
     """Build a target in a thread; it is dropped when something newer was asked for meanwhile."""
-    target = LiveTarget(np.asarray(plane), **arguments)
+    labels = np.asarray(plane)
+    scale = scale_of(labels, diameter)
+    target = LiveTarget(labels, scale=scale, **arguments)
     if cancelled is None or not cancelled():
-        yield target
+        yield target, scale
 
 
 def _timer(parent: QObject, milliseconds: int, call: Callable[[], None]) -> QTimer:

@@ -85,6 +85,7 @@ class Session(QObject):
         self._model: Model | None = None
         self._annotation_settings = AnnotationSettings()
         self._weight_settings = WeightMapSettings()
+        self._network_diameter: float | None = None
         self._live: LiveAnnotation | None = None
         self._asked_to_close = False
         self._connections = Connections()
@@ -162,6 +163,21 @@ class Session(QObject):
     def weight_settings(self, settings: WeightMapSettings) -> None:
         if settings != self._weight_settings:
             self._weight_settings = settings
+            self.settings_changed.emit()
+
+    @property
+    def network_diameter(self) -> float | None:
+        """Object diameter, in pixels, of the model that training starts from.
+
+        Images are resampled so that objects have this size; lengths of the weight map are pixels
+        of the resampled image, and the preview shows them as they will be. None: no resampling.
+        """
+        return self._network_diameter
+
+    @network_diameter.setter
+    def network_diameter(self, diameter: float | None) -> None:
+        if diameter != self._network_diameter:
+            self._network_diameter = diameter
             self.settings_changed.emit()
 
     @property

@@ -74,6 +74,9 @@ class Field(QWidget):
         elif isinstance(editor, QComboBox):
             editor.setCurrentIndex(editor.findData(value))
         elif value is not None:
+            # A slider covers the usual range only; a recipe may say more.
+            editor.setMaximum(max(editor.maximum(), self.info.type(value)))
+            editor.setMinimum(min(editor.minimum(), self.info.type(value)))
             editor.setValue(self.info.type(value))
         self.blockSignals(blocked)
 

@@ -1,0 +1,36 @@
+"""Viewers for panels; nothing may outlive a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_unet.widgets.session import Session
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    """A viewer with one small gray image."""
+    viewer = make_napari_viewer()
+    viewer.add_image(np.random.default_rng(0).random((64, 80)).astype(np.float32), name="cells")
+    return viewer
+
+
+@pytest.fixture
+def settled(qtbot: Any) -> Callable[[Session], None]:
+    """Wait until the live target shows the present annotation."""
+
+    def wait(session: Session) -> None:
+        qtbot.waitUntil(lambda: not session.live.busy, timeout=20_000)
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_survives() -> Iterator[None]:
+    yield
+    assert QThreadPool.globalInstance().waitForDone(5000)

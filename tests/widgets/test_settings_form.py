@@ -1,0 +1,130 @@
+"""Forms made from settings: every default survives, every bound holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_unet.core.settings import (
+    AnnotationSettings,
+    AugmentationSettings,
+    InstanceSettings,
+    NetworkSettings,
+    Settings,
+    TileSettings,
+    TrainSettings,
+    WeightMapSettings,
+    describe,
+)
+from napari_unet.widgets.settings_form import SettingsForm
+
+ALL = (
+    AnnotationSettings,
+    AugmentationSettings,
+    InstanceSettings,
+    NetworkSettings,
+    TileSettings,
+    TrainSettings,
+    WeightMapSettings,
+)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_defaults_survive_the_form(cls: type[Settings], qtbot: Any) -> None:
+    form: SettingsForm[Settings] = SettingsForm(cls())
+    qtbot.addWidget(form)
+    assert form.settings() == cls()
+    assert set(form.fields) == {info.name for info in describe(cls)}
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_field_explains_itself(cls: type[Settings], qtbot: Any) -> None:
+    form: SettingsForm[Settings] = SettingsForm(cls())
+    qtbot.addWidget(form)
+    for info in describe(cls):
+        assert form.fields[info.name].toolTip() == info.help
+        assert form.fields[info.name].editor.toolTip() == info.help
+
+
+def test_other_values_and_hidden_ones_are_kept(qtbot: Any) -> None:
+    settings = TrainSettings(
+        seconds=None,
+        steps=7,
+        device="cpu",
+        diameter=33.5,
+        learning_rate=3e-5,
+        weights=WeightMapSettings(w0=4),
+    )
+    form = SettingsForm(settings, without=("seed",))
+    qtbot.addWidget(form)
+    assert form.settings() == settings
+    other = TrainSettings(seed=5, crop=64)
+    form.set_settings(other)
+    assert form.settings() == other
+
+
+def test_changes_are_announced_and_setting_is_silent(qtbot: Any) -> None:
+    form = SettingsForm(WeightMapSettings(), sliders={"w0": (0, 50), "ridge": (0, 9)})
+    qtbot.addWidget(form)
+    changes: list[int] = []
+    form.changed.connect(lambda: changes.append(1))
+    form.set_settings(WeightMapSettings(w0=20, ridge=3, class_balance=False))
+    assert changes == []
+    assert form.settings() == WeightMapSettings(w0=20, ridge=3, class_balance=False)
+    form.fields["w0"].editor.setValue(12.5)
+    form.fields["class_balance"].editor.setChecked(True)
+    assert len(changes) == 2
+    assert form.settings() == WeightMapSettings(w0=12.5, ridge=3)
+
+
+def test_optional_number_is_off_until_ticked(qtbot: Any) -> None:
+    form = SettingsForm(TileSettings())
+    qtbot.addWidget(form)
+    field = form.fields["tile"]
+    assert field.value() is None and not field.editor.isEnabled()
+    field._own_value.setChecked(True)
+    field.editor.setValue(256)
+    assert form.settings() == TileSettings(tile=256)
+
+
+def test_bounds_cannot_be_left(qtbot: Any) -> None:
+    form = SettingsForm(NetworkSettings())
+    qtbot.addWidget(form)
+    form.fields["depth"].editor.setValue(99)
+    form.fields["dropout"].editor.setValue(-1)
+    assert form.settings() == NetworkSettings(depth=6, dropout=0.0)
+
+
+def test_choices_are_in_plain_words(qtbot: Any) -> None:
+    form = SettingsForm(NetworkSettings(), words={"norm": {"batch": "yes", None: "no"}})
+    qtbot.addWidget(form)
+    combo = form.fields["norm"].editor
+    assert [combo.itemText(i) for i in range(combo.count())] == ["yes", "no"]
+    combo.setCurrentIndex(1)
+    assert form.settings().norm is None
+
+
+def test_a_value_beyond_a_slider_is_not_cut(qtbot: Any) -> None:
+    """A recipe may say w0 = 200 though the slider ends at 50."""
+    form = SettingsForm(WeightMapSettings(w0=200), sliders={"w0": (0, 50)})
+    qtbot.addWidget(form)
+    assert form.settings().w0 == 200
+
+
+def test_expert_settings_are_folded_away(qtbot: Any) -> None:
+    form = SettingsForm(AugmentationSettings())
+    qtbot.addWidget(form)
+    form.show()
+    field = form.fields["noise"]
+    assert not field.isVisible()
+    form._expert_button.setChecked(True)
+    assert field.isVisible()
+
+
+def test_a_row_can_be_hidden_with_its_label(qtbot: Any) -> None:
+    form = SettingsForm(AnnotationSettings())
+    qtbot.addWidget(form)
+    form.show()
+    form.set_row_visible("margin", False)
+    assert not form.fields["margin"].isVisible() and form.fields["area"].isVisible()
