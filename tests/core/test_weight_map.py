@@ -166,6 +166,14 @@ def test_ids_beyond_32_bits() -> None:
     np.testing.assert_array_equal(weight_map(labels), weight_map(small))
 
 
+def test_ids_in_scattered_pieces_equal_brute_force() -> None:
+    """Every id is all over the plane, so that it is worth to compute it in halves."""
+    rng = np.random.default_rng(4)
+    labels = ndimage.zoom(rng.integers(-9, 12, (66, 60)), 5, order=0).clip(0)
+    term = boundary_term(labels, Reach.of(3.0))
+    assert np.abs(term - brute_force_term(labels, 3.0)).max() < TOLERANCE
+
+
 def test_reach_far_beyond_the_plane() -> None:
     """Windows never grow beyond the plane, so tiny pixels cost no memory."""
     labels = np.zeros((30, 31), int)
