@@ -27,10 +27,10 @@ SEAMS_KEY = "seams"
 SEAMS_SIDE = 768
 PLANE, SELECTED, BOXES, EVERYTHING = "plane", "selected", "boxes", "everything"
 _SCOPES = (
-    ("all objects I see", PLANE),
+    ("all objects of this plane", PLANE),
     ("the picked object", SELECTED),
     ("objects in the boxes", BOXES),
-    ("all planes", EVERYTHING),
+    ("all objects of all planes", EVERYTHING),
 )
 
 

@@ -170,7 +170,8 @@ class SegmentPanel(Panel):
         return model
 
     def leave(self) -> None:
-        """Let go of the view and of timers; layers stay."""
+        """Stop, and let go of the view and of timers; layers stay."""
+        self.session.jobs.cancel(KEY)
         self._feed.stop()
         self.thresholds.forget()
         self.sizes.pause()

@@ -190,7 +190,8 @@ class TrainPanel(Panel):
             self.show_status(f"Saved as {target}.")
 
     def leave(self) -> None:
-        """Let go of the view; a training that runs is the session's to stop."""
+        """Stop, and let go of the view and of timers."""
+        self.session.jobs.cancel(KEY)
         self._preview.stop()
         self._preview.discard()
         self._draw.cancel()

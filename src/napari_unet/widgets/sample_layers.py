@@ -1,0 +1,40 @@
+"""The samples of File > Open Sample, as layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_unet.widgets.session import METADATA_KEY
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def nuclei_layers() -> list[LayerData]:
+    """Return simulated nuclei and, hidden, their exact labels.
+
+    The labels are marked as the truth, so that no panel takes them for an annotation by itself.
+    """
+    from napari_unet.samples import simulated_sample
+
+    sample = simulated_sample()
+    return [
+        (sample.image, {"name": sample.name, "metadata": {"source": sample.source}}, "image"),
+        (
+            sample.labels,
+            {
+                "name": f"{sample.name} (truth)",
+                "visible": False,
+                "metadata": {METADATA_KEY: {"role": "truth"}},
+            },
+            "labels",
+        ),
+    ]
+
+
+def histology_layers() -> list[LayerData]:
+    """Return a real stained tissue section."""
+    from napari_unet.samples import histology_sample
+
+    sample = histology_sample()
+    options = {"name": sample.name, "rgb": True, "metadata": {"source": sample.source}}
+    return [(sample.image, options, "image")]
