@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +86,7 @@ def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:
     height, width = plane.shape
     if height * width <= SAMPLE_PIXELS:
         return plane.read(0, height, 0, width).reshape(plane.channels, -1)
-    per_axis = int(np.sqrt(SAMPLE_PIXELS)) // _BLOCK
-    rows = np.unique(np.linspace(0, max(0, height - _BLOCK), per_axis).astype(int))
-    columns = np.unique(np.linspace(0, max(0, width - _BLOCK), per_axis).astype(int))
+    rows, columns = _block_corners(height, width)
     blocks = [
         plane.read(y, min(y + _BLOCK, height), x, min(x + _BLOCK, width)).reshape(
             plane.channels, -1
@@ -96,3 +95,18 @@ def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:
         for x in columns
     ]
     return np.concatenate(blocks, axis=1)
+
+
+def _block_corners(height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Place blocks at equal distances, in the proportions of the plane."""
+    tall, wide = min(height, _BLOCK), min(width, _BLOCK)
+    affordable = max(1, SAMPLE_PIXELS // (tall * wide))
+    most_rows, most_columns = height // tall, width // wide
+    down = min(most_rows, affordable, max(1, math.isqrt(affordable * most_rows // most_columns)))
+    across = min(most_columns, affordable // down)
+    return _middles(height, tall, down), _middles(width, wide, across)
+
+
+def _middles(length: int, block: int, count: int) -> npt.NDArray[np.intp]:
+    """Put one block into the middle of each of ``count`` equal parts of an axis."""
+    return np.rint((np.arange(count) + 0.5) * length / count - block / 2).astype(np.intp)

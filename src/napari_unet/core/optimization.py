@@ -82,9 +82,11 @@ class Optimization:
         self._anchor: Anchor | None = None
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
+        crop = self.net.input_size(settings.crop)
         self._sampler = CropSampler(
             data.images,
-            crop=self.net.input_size(settings.crop),
+            crop=crop,
+            answered=self.net.output_size(crop),
             batch=settings.batch,
             augmentation=Augmentation(settings.augmentation, generator),
             in_channels=self.net.in_channels,

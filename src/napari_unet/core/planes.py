@@ -44,10 +44,14 @@ class Plane:
         """Return the window ``[top:bottom, left:right]`` as ``(C, y, x)`` float32."""
         window: list[Any] = [slice(top, bottom), slice(left, right)]
         if self.channel_axis is None:
-            return np.asarray(self.array[tuple(window)], dtype=np.float32)[None]
-        window.insert(self.channel_axis, slice(None))
-        pixels = np.moveaxis(np.asarray(self.array[tuple(window)]), self.channel_axis, 0)
-        return pixels[list(self.picked)].astype(np.float32)
+            pixels = np.asarray(self.array[tuple(window)])[None]
+        else:
+            window.insert(self.channel_axis, slice(None))
+            pixels = np.moveaxis(np.asarray(self.array[tuple(window)]), self.channel_axis, 0)
+            pixels = pixels[list(self.picked)]
+        # What single precision cannot hold becomes infinite, which normalisation refuses.
+        with np.errstate(over="ignore"):
+            return pixels.astype(np.float32)
 
     def read_mirrored(
         self, top: int, bottom: int, left: int, right: int
@@ -106,6 +110,13 @@ def as_plane(image: Any, channel_axis: int | None = None) -> Plane:
         raise InputError(f"The image is empty (its shape is {tuple(image.shape)}).")
     if image.ndim == 2 and channel_axis is None:
         return Plane(image)
+    if channel_axis is not None and not -image.ndim <= channel_axis < image.ndim:
+        raise InputError(
+            f"An array with {image.ndim} axes has no channel axis {channel_axis}; "
+            "count the axes from 0."
+        )
+    if image.ndim == 2:
+        raise InputError("An array with 2 axes has no channel axis; leave the channel axis out.")
     if image.ndim != 3:
         raise InputError(
             f"One plane has 2 axes (or 3 with channels), this array has {image.ndim}; "

@@ -33,7 +33,7 @@ class TrainingImage:
     weight
         ``(Y, X)`` float32; 0 where the pixel is ignored.
     objects
-        ``(n, 2)`` one annotated pixel (y, x) per object.
+        ``(n, 2)`` the middle (y, x) of each object, by its trained pixels.
     pixels
         ``(m, 2)`` trained pixels (y, x); a random subset of a large annotation.
     factor
@@ -137,6 +137,8 @@ class CropSampler:
         Random changes; its generator also draws positions and images.
     in_channels
         Channels of the network; a one-channel image is repeated when the network takes three.
+    answered
+        Side of the middle of a crop that the network gives an answer for (default: all of it).
     """
 
     def __init__(
@@ -147,9 +149,11 @@ class CropSampler:
         batch: int,
         augmentation: Augmentation,
         in_channels: int,
+        answered: int | None = None,
     ) -> None:
         self.images = tuple(images)
         self.crop, self.batch, self.in_channels = crop, batch, in_channels
+        self._largest_jitter = (answered or crop) / 4
         self.augmentation = augmentation
         self._shares = torch.tensor([image.share for image in images])
 
@@ -183,8 +187,8 @@ class CropSampler:
             places = source.objects if on_object[row] and len(source.objects) else source.pixels
             pick = int(torch.randint(len(places), (1,), generator=generator))
             centres[row] = places[pick]
-        jitter = (torch.rand(count, 2, generator=generator) - 0.5) * (
-            0.5 * self.crop / source.factor
+        jitter = (torch.rand(count, 2, generator=generator) * 2 - 1) * (
+            self._largest_jitter / source.factor
         )
         return centres + jitter * on_object[:, None]
 
@@ -210,7 +214,9 @@ def sample(source: TrainingImage, centres: Tensor, offsets: Tensor) -> Batch:
     height, width = source.image.shape[-2:]
     size = torch.tensor([height, width], dtype=torch.float32)
     last_place = torch.tensor(source.target.shape) - 1
-    start = (centres + 0.5) * source.factor - 0.5
+    # The crop's own grid is put on whole pixels: without augmentation nothing is interpolated.
+    half = (offsets.shape[1] - 1) / 2
+    start = torch.round((centres + 0.5) * source.factor - 0.5 - half) + half
     coordinates = mirror(start[:, None, None, :] + offsets, size)
 
     places = torch.floor((coordinates + 0.5) / source.factor).long().clamp(min=0)
