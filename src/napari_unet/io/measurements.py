@@ -117,14 +117,29 @@ def measure_plane(labels: npt.ArrayLike, grid: Grid | None = None) -> Columns:
     return table
 
 
-def write_measurements(path: str | Path, columns: Columns) -> None:
-    """Write a table of :func:`measure` as CSV: a header line, dots as decimal points, UTF-8.
+def write_measurements(
+    path: str | Path,
+    labels: Any,
+    image: Any | None = None,
+    *,
+    channel_axis: int | None = None,
+    channel_names: Sequence[str] | None = None,
+    grid: Grid | None = None,
+) -> None:
+    """Measure all objects (see :func:`measure`) and write the table as CSV.
+
+    The file has a header line, commas, dots as decimal points and UTF-8 text.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing file is left as it was.
+    InputError
+        As :func:`measure`.
     """
+    columns = measure(
+        labels, image, channel_axis=channel_axis, channel_names=channel_names, grid=grid
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

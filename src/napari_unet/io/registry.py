@@ -190,10 +190,11 @@ def _write_coco(path: Path, export: Export) -> None:
 
 
 def _write_measurements(path: Path, export: Export) -> None:
-    from napari_unet.io.measurements import measure, write_measurements
+    from napari_unet.io.measurements import write_measurements
 
-    table = measure(export.labels, export.image, channel_axis=export.channel_axis, grid=export.grid)
-    write_measurements(path, table)
+    write_measurements(
+        path, export.labels, export.image, channel_axis=export.channel_axis, grid=export.grid
+    )
 
 
 _FORMATS = (
