@@ -1,4 +1,8 @@
-"""Run the benchmarks one after the other, each in a process of its own."""
+"""Run the benchmarks one after the other, each in a process of its own.
+
+The long ones run only when they are named; otherwise their tables are written again from the
+results that are there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-_NOT_BENCHMARKS = {"__init__", "__main__", "report"}
+_NOT_BENCHMARKS = {
+    "__init__", "__main__", "few_cells_data", "few_cells_methods", "few_cells_report",
+    "few_cells_rows", "peers", "report",
+}  # fmt: skip
+_LONG = {"ablation", "few_cells"}
 
 
 def main(names: list[str]) -> int:
@@ -20,7 +28,9 @@ def main(names: list[str]) -> int:
     failed = []
     for name in names or known:
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+        options = ["--report"] if name in _LONG and not names else []
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+        if subprocess.run(command, check=False).returncode:
             failed.append(name)
     if failed:
         print(f"Failed: {', '.join(failed)}")
