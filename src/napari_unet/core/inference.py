@@ -6,11 +6,18 @@ covers the pixels ``2j + phase`` and ``2j + phase + 1`` of the level above; the 
 ``same`` and follow from the published border arithmetic for ``valid``. From an output interval
 the interval that each level must compute follows exactly, so the contracting path is not computed
 beyond the receptive field and the expanding path hardly beyond the tile.
+
+On the CPU every level is computed in stripes of rows that stay in the cache, from one
+convolution to the next; only skips and the result of a level are held as a whole. Feature maps of
+tens of megabytes would otherwise be written to fresh memory pages and read back at each layer,
+which costs about as much as the convolutions.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,12 +26,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_unet.core.layers import Convolution, UpConvolution, folded_block
 from napari_unet.core.unet import UNet
 
 Interval = tuple[int, int]
+
+#: Bytes of one feature map of a stripe on the CPU: a few of them fit into the cache.
+STRIPE_BYTES = 6 * 2**20
+#: Fewer rows than this would compute too much twice (2 rows more per convolution).
+_STRIPE_ROWS = 32
 
 
 class CancelledError(Exception):
@@ -89,25 +100,12 @@ def plan_axis(start: int, stop: int, phases: tuple[int, ...]) -> AxisPlan:
     return AxisPlan(below, tuple(contracted[::-1]), tuple(pooled[::-1]), tuple(expanded))
 
 
-def folded_block(block: nn.Sequential) -> list[nn.Conv2d]:
-    """Return the convolutions of a double convolution with batch norm folded into them."""
-    layers = list(block)
-    folded = []
-    for position, layer in enumerate(layers):
-        if not isinstance(layer, nn.Conv2d):
-            continue
-        follower = layers[position + 1]
-        if isinstance(follower, nn.BatchNorm2d):
-            layer = fuse_conv_bn_eval(layer, follower)
-        folded.append(layer)
-    return folded
-
-
 class InferenceNetwork:
     """Class probabilities of a U-Net on any window of an image without end.
 
     A :class:`~napari_unet.core.tiling.WindowFunction`. The network given is not changed and not
-    kept; weights are copied to ``device`` once.
+    kept; weights are copied to ``device`` once. One window is computed at a time, whatever the
+    number of threads that ask.
 
     Parameters
     ----------
@@ -129,28 +127,31 @@ class InferenceNetwork:
         self.phases = level_phases(net)
         self.stride = net.stride
         held = copy.deepcopy(net).to("cpu").eval().requires_grad_(False)
-        self._contracting = [self._prepare(block) for block in held.contracting]
-        self._bottom = self._prepare(held.bottom)
-        self._up = [self._place(layer) for layer in held.up]
-        self._expanding = [self._prepare(block) for block in held.expanding]
-        self._classifier = self._place(held.classifier)
+        self._contracting = [self._double(block) for block in held.contracting]
+        self._bottom = self._double(held.bottom)
+        self._up = [UpConvolution(layer, self.device) for layer in held.up]
+        self._expanding = [self._double(block) for block in held.expanding]
+        self._classifier = held.classifier.to(self.device)
+        self._buffers: dict[tuple[str, int], Tensor] = {}
+        self._busy = threading.Lock()
+
+    def _double(self, block: nn.Module) -> _Double:
+        first, second = (Convolution(layer, self.device) for layer in folded_block(block))
+        return _Double(first, second)
 
     @property
     def outputs(self) -> int:
         """Number of probability channels: one per class, 2 for a network with a single logit."""
         return max(2, self.n_classes)
 
-    def _place(self, layer: nn.Module) -> nn.Module:
-        placed: nn.Module = layer.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return placed
-
-    def _prepare(self, block: nn.Module) -> list[nn.Module]:
-        assert isinstance(block, nn.Sequential)
-        return [self._place(layer) for layer in folded_block(block)]
-
     def needs(self, start: int, stop: int) -> Interval:
         """Return the image pixels that the outputs ``[start, stop)`` of an axis depend on."""
         return plan_axis(start, stop, self.phases).source
+
+    def release(self) -> None:
+        """Free the memory that is kept from one window to the next."""
+        with self._busy:
+            self._buffers.clear()
 
     def __call__(
         self,
@@ -172,15 +173,15 @@ class InferenceNetwork:
 
         Raises
         ------
-        Cancelled
+        CancelledError
             If ``cancelled`` returned true.
         """
         plans = (plan_axis(*rows, self.phases), plan_axis(*columns, self.phases))
-        with torch.inference_mode():
+        with self._busy, torch.inference_mode():
             x = self._upload(pixels)
-            probabilities = self._probabilities(x, plans, cancelled, self.half)
+            probabilities = self._run(x, plans, cancelled, self.half)
             if self.half and not bool(torch.isfinite(probabilities).all()):
-                probabilities = self._probabilities(x, plans, cancelled, False)
+                probabilities = self._run(x, plans, cancelled, False)
             result: npt.NDArray[np.float32] = probabilities[0].cpu().numpy()
         return result
 
@@ -190,7 +191,7 @@ class InferenceNetwork:
             x = x.pin_memory()
         return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
-    def _probabilities(
+    def _run(
         self,
         x: Tensor,
         plans: tuple[AxisPlan, AxisPlan],
@@ -198,36 +199,140 @@ class InferenceNetwork:
         half: bool,
     ) -> Tensor:
         with torch.autocast("cuda", torch.float16) if half else nullcontext():
-            logits = self._logits(x, plans, cancelled or _never)
-        logits = logits.float()
+            return self._forward(x, plans, cancelled or _never)
+
+    def _forward(
+        self, x: Tensor, plans: tuple[AxisPlan, AxisPlan], cancelled: Callable[[], bool]
+    ) -> Tensor:
+        skips: list[Tensor] = []
+        for level in range(self.depth):
+            skip, x = self._contract(level, x, plans, cancelled)
+            skips.append(skip)
+        if cancelled():
+            raise CancelledError
+        x = self._bottom(x, cancelled)
+        for level in reversed(range(self.depth)):
+            x = self._expand(level, x, skips.pop(), plans, cancelled)
+        return x
+
+    def _contract(
+        self,
+        level: int,
+        x: Tensor,
+        plans: tuple[AxisPlan, AxisPlan],
+        cancelled: Callable[[], bool],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the skip and the pooled map of one contracting level."""
+        phase, block = self.phases[level], self._contracting[level]
+        held = tuple(plan.contracted[level] for plan in plans)
+        kept = tuple(_grown(plan.expanded[level]) for plan in plans)
+        paired = tuple(_doubled(plan.pooled[level], phase) for plan in plans)
+        halved = tuple(plan.pooled[level] for plan in plans)
+        skip = self._buffer("skip", level, block.channels, kept)
+        pooled = self._buffer("pooled", level, block.channels, halved)
+        for start, stop in self._stripes(held, block.channels, phase):
+            above = start - held[0][0]
+            y = block(x.narrow(2, above, stop - start + 4), cancelled)
+            part = _common((start, stop), kept[0])
+            if part[0] < part[1]:
+                goal = skip.narrow(2, part[0] - kept[0][0], part[1] - part[0])
+                goal.copy_(_crop(y, ((start, stop), held[1]), (part, kept[1])))
+            part = _common((start, stop), paired[0])
+            if part[0] < part[1]:
+                pairs = _crop(y, ((start, stop), held[1]), (part, paired[1]))
+                first = (part[0] - paired[0][0]) // 2
+                goal = pooled.narrow(2, first, (part[1] - part[0]) // 2)
+                goal.copy_(nn.functional.max_pool2d(pairs, 2))
+        return skip, pooled
+
+    def _expand(
+        self,
+        level: int,
+        below: Tensor,
+        skip: Tensor,
+        plans: tuple[AxisPlan, AxisPlan],
+        cancelled: Callable[[], bool],
+    ) -> Tensor:
+        """Return the map of one expanding level; of the last one, the probabilities."""
+        phase, block = self.phases[level], self._expanding[level]
+        coarse = tuple(plan.expanded[level + 1] for plan in plans)
+        goal = tuple(plan.expanded[level] for plan in plans)
+        wide = _grown(goal[1])
+        doubled = _doubled(coarse[1], phase)
+        if level:
+            result = self._buffer("expanded", level, block.channels, goal)
+        else:
+            shape = (1, self.outputs, goal[0][1] - goal[0][0], goal[1][1] - goal[1][0])
+            result = torch.empty(shape, device=self.device)
+        for start, stop in self._stripes(goal, 2 * block.channels, phase):
+            rows = _grown((start, stop))
+            source = (rows[0] - phase) // 2, -((phase - rows[1]) // 2)
+            up = self._up[level](below.narrow(2, source[0] - coarse[0][0], source[1] - source[0]))
+            up = _crop(up, (_doubled(source, phase), doubled), (rows, wide))
+            beside = skip.narrow(2, start - goal[0][0], stop - start + 4)
+            y = block(torch.cat([beside, up], dim=1), cancelled)
+            part = result.narrow(2, start - goal[0][0], stop - start)
+            part.copy_(y if level else self._class_probabilities(y))
+        return result
+
+    def _class_probabilities(self, features: Tensor) -> Tensor:
+        logits = self._classifier(features).float()
         if self.n_classes == 1:
             foreground = torch.sigmoid(logits)
             return torch.cat([1 - foreground, foreground], dim=1)
         return torch.softmax(logits, dim=1)
 
-    def _logits(
-        self, x: Tensor, plans: tuple[AxisPlan, AxisPlan], cancelled: Callable[[], bool]
-    ) -> Tensor:
-        vertical, horizontal = plans
-        skips: list[Tensor] = []
-        held: tuple[Interval, ...]
-        for level, block in enumerate(self._contracting):
-            x = _double(x, block, cancelled)
-            held = (vertical.contracted[level], horizontal.contracted[level])
-            phase = self.phases[level]
-            skips.append(_crop(x, held, tuple(_grown(p.expanded[level]) for p in plans)))
-            below = tuple(_doubled(p.pooled[level], phase) for p in plans)
-            x = functional.max_pool2d(_crop(x, held, below), 2)
-        x = _double(x, self._bottom, cancelled)
-        for level in reversed(range(self.depth)):
-            x = self._up[level](x)
-            phase = self.phases[level]
-            held = tuple(_doubled(p.expanded[level + 1], phase) for p in plans)
-            x = _crop(x, held, tuple(_grown(p.expanded[level]) for p in plans))
-            x = torch.cat([skips.pop(), x], dim=1)
-            x = _double(x, self._expanding[level], cancelled)
-        result: Tensor = self._classifier(x)
-        return result
+    def _stripes(self, goal: tuple[Interval, ...], channels: int, phase: int) -> list[Interval]:
+        """Cut rows into stripes that start between two pooled pairs."""
+        (start, stop), (left, right) = goal
+        if self.device.type != "cpu":
+            return [(start, stop)]
+        fitting = STRIPE_BYTES // (4 * channels * (right - left))
+        height = max(_STRIPE_ROWS, fitting // 2 * 2)
+        parts = max(1, round((stop - start) / height))
+        height = -(-(stop - start) // (2 * parts)) * 2
+        first = start + (start - phase) % 2
+        breaks = [start, *range(first + height, stop, height), stop]
+        return list(itertools.pairwise(breaks))
+
+    def _buffer(self, kind: str, level: int, channels: int, goal: tuple[Interval, ...]) -> Tensor:
+        """Return an uninitialised channels-last map; on the CPU its memory is used again.
+
+        Fresh memory of this size comes from the operating system page by page, each time.
+        """
+        height, width = (stop - start for start, stop in goal)
+        if self.device.type != "cpu":
+            dtype = torch.float16 if torch.is_autocast_enabled("cuda") else torch.float32
+            shape = (1, channels, height, width)
+            return torch.empty(
+                shape, device=self.device, dtype=dtype, memory_format=torch.channels_last
+            )
+        size = channels * height * width
+        held = self._buffers.get((kind, level))
+        if held is None or held.numel() < size:
+            self._buffers.pop((kind, level), None)
+            held = torch.empty(size)
+            self._buffers[kind, level] = held
+        return held[:size].view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Double:
+    """Two unpadded 3 x 3 convolutions, each with ReLU."""
+
+    first: Convolution
+    second: Convolution
+
+    @property
+    def channels(self) -> int:
+        return self.second.channels
+
+    def __call__(self, x: Tensor, cancelled: Callable[[], bool]) -> Tensor:
+        for convolution in (self.first, self.second):
+            if cancelled():
+                raise CancelledError
+            x = convolution(x)
+        return x
 
 
 def _never() -> bool:
@@ -244,16 +349,11 @@ def _doubled(interval: Interval, phase: int) -> Interval:
     return 2 * interval[0] + phase, 2 * interval[1] + phase
 
 
-def _crop(x: Tensor, held: tuple[Interval, ...], wanted: tuple[Interval, ...]) -> Tensor:
+def _common(a: Interval, b: Interval) -> Interval:
+    return max(a[0], b[0]), min(a[1], b[1])
+
+
+def _crop(x: Tensor, held: tuple[Interval, Interval], wanted: tuple[Interval, Interval]) -> Tensor:
     for axis, (have, want) in enumerate(zip(held, wanted, strict=True), start=2):
         x = x.narrow(axis, want[0] - have[0], want[1] - want[0])
-    return x
-
-
-def _double(x: Tensor, block: list[nn.Module], cancelled: Callable[[], bool]) -> Tensor:
-    for layer in block:
-        if cancelled():
-            raise CancelledError
-        assert isinstance(layer, nn.Conv2d)
-        x = functional.relu_(functional.conv2d(x, layer.weight, layer.bias))
     return x

@@ -232,6 +232,11 @@ class StreamingInstances:
         """Foreground probability as far as it is known, 0 elsewhere."""
         return self._foreground
 
+    @property
+    def provisional(self) -> Labels:
+        """The objects as far as they are known; ids are arbitrary."""
+        return self._labels
+
     def add(self, slices: Slices, probabilities: Probabilities) -> list[LabelPatch]:
         """Take the probabilities of one tile and return the boxes whose labels changed.
 

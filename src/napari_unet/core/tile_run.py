@@ -41,15 +41,18 @@ WATCHED_SECONDS = 1.0
 LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 #: A tile of this size that does not fit into memory ends the run.
 SMALLEST_TILE = 16
-#: Feature maps of the first level that are alive at once, with room for work space.
-_LIVE_MAPS = 8
+#: Feature maps of the first level that are alive at once, with room for work space. The CPU holds
+#: little more than the skips.
+_LIVE_MAPS = {"cpu": 3}
+_MOST_LIVE_MAPS = 8
 
 
 def automatic_tile(network: InferenceNetwork, device: torch.device) -> int:
     """Return the side of a tile, in network pixels, that fits into half of the free memory."""
     start, stop = network.needs(0, network.stride)
     overlap = stop - start - network.stride
-    per_pixel = 4 * _LIVE_MAPS * network.base_channels
+    maps = _LIVE_MAPS.get(device.type, _MOST_LIVE_MAPS)
+    per_pixel = 4 * maps * network.base_channels
     fitting = math.isqrt(max(1, free_memory(device) // 2 // per_pixel)) - overlap
     side = min(LARGEST_TILE.get(device.type, 1024), fitting)
     return max(SMALLEST_TILE, side // network.stride * network.stride)
@@ -109,20 +112,23 @@ class TileRun:
         self._ahead: tuple[Box, Future[Pixels]] | None = None
 
     def __iter__(self) -> Iterator[TileDone]:
-        done, total = 0, self._region.area
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-            while len(self._queue):
-                if self._stopped():
-                    return
-                box = self._next_box()
-                try:
-                    probabilities = self._compute(box, reader)
-                except CancelledError:
-                    return
-                if probabilities is None:
-                    continue  # split into smaller tiles
-                done += box.area
-                yield TileDone(box.slices, probabilities, done, total)
+            try:
+                yield from self._tiles(reader)
+            except CancelledError:
+                return
+            finally:
+                self._network.release()
+
+    def _tiles(self, reader: ThreadPoolExecutor) -> Iterator[TileDone]:
+        done, total = 0, self._region.area
+        while len(self._queue) and not self._stopped():
+            box = self._next_box()
+            probabilities = self._compute(box, reader)
+            if probabilities is None:
+                continue  # split into smaller tiles
+            done += box.area
+            yield TileDone(box.slices, probabilities, done, total)
 
     def _stopped(self) -> bool:
         return self._cancelled is not None and self._cancelled()
