@@ -6,7 +6,7 @@ was trained on. See ``few_cells_data.py`` for the images and ``peers.py`` for th
 
     python -m benchmarks.few_cells                       a first look: 20 cells, 60 s, one seed
     python -m benchmarks.few_cells --full                the whole grid, about two days on 2 cores
-    python -m benchmarks.few_cells --full --cross        60 s or 20 cells only, over night
+    python -m benchmarks.few_cells --full --cross        60 s or 20 cells only, about 16 hours
     python -m benchmarks.few_cells --kinds SEM phase --cells 5 20 --budgets 15 60 --seeds 3
     python -m benchmarks.few_cells --report              table and figure from what has been run
 
