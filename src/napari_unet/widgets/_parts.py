@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-
 # Blue starts and red stops, readable on napari's dark and light themes alike.
 _START_STYLE = """
 QPushButton { background-color: #2f6fb3; color: white; border-radius: 4px; }

@@ -1,0 +1,48 @@
+"""Writing labels to files without holding up the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_unet.io.registry import Export, format_named
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file is complete."""
+
+    path: Path
+
+
+def export_job(
+    export: Export,
+    targets: Sequence[tuple[str, Path]],
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> Generator[Written, None, tuple[Path, ...]]:
+    """Write the same labels in several formats.
+
+    Parameters
+    ----------
+    export
+        The labels and what belongs to them; must not be changed meanwhile.
+    targets
+        Names of formats, and where to.
+    cancelled
+        Asked before each file; a file is never left half written.
+
+    Returns
+    -------
+    tuple of Path
+        What was written.
+    """
+    written = []
+    for name, path in targets:
+        if cancelled is not None and cancelled():
+            break
+        format_named(name).write(path, export)
+        written.append(path)
+        yield Written(path)
+    return tuple(written)

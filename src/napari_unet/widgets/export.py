@@ -1,0 +1,196 @@
+"""Export: masks, outlines and measurements of a layer, in files other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QSizePolicy
+
+from napari_unet.core.errors import InputError
+from napari_unet.io.registry import Export, Format, format_named, formats
+from napari_unet.jobs.export_job import Written, export_job
+from napari_unet.widgets._annotation_layer import channel_axis_of
+from napari_unet.widgets._parts import RunButton
+from napari_unet.widgets._places import safe_name
+from napari_unet.widgets._source import source_of
+from napari_unet.widgets.layer_chooser import LayerChooser
+from napari_unet.widgets.panel import Panel, note
+from napari_unet.widgets.session import METADATA_KEY
+from napari_unet.widgets.writers import grid_of
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Labels
+
+    from napari_unet.jobs.events import JobFailed, JobFinished
+    from napari_unet.jobs.runner import Job
+
+KEY = "export"
+TITLE = "Saving"
+TABLE = "csv"
+
+
+class ExportPanel(Panel):
+    """Writes a Labels layer, and with it a table of measurements."""
+
+    title: ClassVar[str] = "Export"
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._folder = Path.home()
+        self._build()
+        connect = self.connections.connect
+        connect(self.session.job_finished, self._on_any_job_finished)
+        connect(self.viewer.layers.events.inserted, self._on_inserted)
+        self._take_newest()
+
+    def _build(self) -> None:
+        self.labels = LayerChooser(self.session, ("labels",), none_text="(choose the objects)")
+        self.image = LayerChooser(self.session, ("image",), follows="image")
+        self.format = QComboBox()
+        self.format.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        for one in formats():
+            self.format.addItem(one.title, one.name)
+        self.format.currentIndexChanged.connect(self._on_format)
+        self.help = note("")
+        self.table = QCheckBox("Also save a table of measurements")
+        self.table.setToolTip("Area, position, diameter, shape and intensity of each object")
+        self.table.setChecked(True)
+        form = self.add_group("What")
+        form.addRow("Objects", self.labels)
+        form.addRow("Intensities of", self.image)
+        form = self.add_group("How")
+        form.addRow("Format", self.format)
+        form.addRow(self.help)
+        form.addRow(self.table)
+        self.button = RunButton("Save…", "Stop")
+        self.button.start_requested.connect(self.ask_where)
+        self.button.stop_requested.connect(self.stop)
+        self.body.addWidget(self.button)
+        self.body.addWidget(
+            note("napari's own File > Save writes the same files for a selected layer.")
+        )
+        self._on_format()
+
+    @property
+    def running(self) -> bool:
+        """Whether files are being written."""
+        return self.session.jobs.running(KEY) is not None
+
+    def chosen_format(self) -> Format:
+        """Return the chosen format."""
+        return format_named(self.format.currentData())
+
+    def choose_format(self, name: str) -> None:
+        """Choose as the user would."""
+        self.format.setCurrentIndex(self.format.findData(name))
+
+    def ask_where(self) -> None:
+        """Let the user choose a file, then write it."""
+        with self.errors_shown():
+            layer = self._layer()
+            chosen = self.chosen_format()
+            start = chosen.path_for(self._folder, safe_name(layer.name))
+            endings = " ".join(f"*{suffix}" for suffix in chosen.suffixes)
+            path, _ = QFileDialog.getSaveFileName(
+                self, f"Save {layer.name}", str(start), f"{chosen.title} ({endings})"
+            )
+            if path:
+                self.save(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write the chosen layer, and the table of measurements beside it."""
+        with self.errors_shown():
+            layer, chosen = self._layer(), self.chosen_format()
+            target = Path(path)
+            if not target.name.lower().endswith(chosen.suffixes):
+                target = target.with_name(f"{target.name}{chosen.suffixes[0]}")
+            targets = [(chosen.name, target)]
+            if self.table.isChecked() and chosen.name != TABLE:
+                table = format_named(TABLE)
+                ending = next(e for e in chosen.suffixes if target.name.lower().endswith(e))
+                stem = target.name[: -len(ending)].removesuffix("_masks")
+                targets.append((TABLE, table.path_for(target.parent, stem)))
+            self._folder = target.parent
+            self.button.set_running(True)
+            self.show_status(f"Writing {target.name} …")
+            self.session.jobs.start(
+                KEY,
+                TITLE,
+                export_job,
+                self._export(layer),
+                targets,
+                uses_torch=False,
+                on_event=self._on_event,
+                on_finished=self._on_finished,
+                on_failed=self._on_failed,
+            )
+
+    def stop(self) -> None:
+        """End after the file that is being written."""
+        self.session.jobs.cancel(KEY)
+
+    def _layer(self) -> Labels:
+        layer: Labels | None = self.labels.layer
+        if layer is None:
+            raise InputError("Choose the layer with the objects to save.")
+        return layer
+
+    def _export(self, layer: Labels) -> Export:
+        array = layer.data[0] if layer.multiscale else layer.data
+        if isinstance(array, np.ndarray):
+            array = array.copy()  # painting may go on while the file is written
+        meta = {
+            "scale": layer.scale,
+            "translate": layer.translate,
+            "units": layer.units,
+            "axis_labels": layer.axis_labels,
+        }
+        grid = grid_of(array.ndim, meta)
+        image: Image | None = self.image.layer
+        if image is None:
+            return Export(array, grid, name=layer.name)
+        source = source_of(image, channel_axis_of(image))
+        if source.label_shape != tuple(array.shape):
+            return Export(array, grid, name=layer.name)  # another image: shapes without intensities
+        axis = source.array.ndim - 1 if source.rgb else source.channel_axis
+        return Export(array, grid, source.array, axis, image.name)
+
+    def _on_event(self, event: Written) -> None:
+        self.show_status(f"Wrote {event.path.name} …")
+
+    def _on_finished(self, outcome: JobFinished) -> None:
+        names = " and ".join(path.name for path in outcome.result)
+        self.show_status(f"Saved {names} in {self._folder}." if names else "Nothing was saved.")
+
+    def _on_failed(self, outcome: JobFailed) -> None:
+        self.show_status("")
+        self.show_error(outcome.message)
+
+    def _on_any_job_finished(self, job: Job) -> None:
+        if job.title == TITLE:
+            self.button.set_running(False)
+
+    def _on_format(self, _index: int = 0) -> None:
+        chosen = self.chosen_format()
+        self.help.setText(chosen.help)
+        self.table.setVisible(chosen.name != TABLE)
+
+    def _on_inserted(self, _event: Any = None) -> None:
+        if self.labels.layer is None:
+            self._take_newest()
+
+    def _take_newest(self) -> None:
+        """Offer the newest result, else the annotation."""
+        results = [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(entry := layer.metadata.get(METADATA_KEY), dict)
+            and entry.get("role") == "result"
+        ]
+        if results:
+            self.labels.set_layer(results[-1])
+        elif self.session.annotation is not None:
+            self.labels.set_layer(self.session.annotation)

@@ -1,0 +1,142 @@
+"""The Export panel, and File > Save of napari."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet.io.masks_tiff import read_masks
+from napari_unet.io.measurements import read_measurements
+from napari_unet.io.registry import formats
+from napari_unet.widgets import writers
+from napari_unet.widgets.export import ExportPanel
+
+
+def labels() -> np.ndarray:
+    data = np.zeros((30, 40), np.int32)
+    data[3:9, 4:12] = 5
+    data[15:20, 20:33] = 70_000
+    return data
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Any) -> Any:
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(np.full((30, 40), 7.0), name="cells", scale=(0.5, 0.5), units="um")
+    viewer.add_labels(labels(), name="my objects", scale=(0.5, 0.5), units="um")
+    return viewer
+
+
+@pytest.fixture
+def panel(viewer: Any, qtbot: Any) -> Iterator[ExportPanel]:
+    panel = ExportPanel(viewer)
+    qtbot.addWidget(panel)
+    yield panel
+    panel.session.close()
+
+
+@pytest.fixture
+def done(panel: ExportPanel, qtbot: Any) -> Callable[[], None]:
+    return lambda: qtbot.waitUntil(lambda: not panel.running, timeout=60_000)
+
+
+def test_masks_and_measurements_come_back_calibrated(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path
+) -> None:
+    """complaint 19, 20"""
+    panel.save(tmp_path / "mine")
+    assert panel.button.running
+    done()
+    assert panel.error == ""
+    saved = read_masks(tmp_path / "mine.tif")
+    np.testing.assert_array_equal(saved.data, labels())
+    assert saved.grid.pixel_size == (0.5, 0.5)
+    table = read_measurements(tmp_path / "mine_measurements.csv")
+    assert "mine.tif" in panel.status
+    assert sorted(table["label"]) == [5, 70_000]
+    assert set(table["mean_intensity"]) == {7.0}
+
+
+@pytest.mark.parametrize("name", [one.name for one in formats()])
+def test_every_format_of_the_registry_is_offered_and_written(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path, name: str
+) -> None:
+    panel.choose_format(name)
+    chosen = panel.chosen_format()
+    assert chosen.name == name
+    target = chosen.path_for(tmp_path, "cells")
+    panel.save(target)
+    done()
+    assert panel.error == ""
+    assert target.exists()
+
+
+def test_an_unwritable_place_is_said_in_one_sentence(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    panel.save(tmp_path / "file" / "masks.tif")
+    done()
+    assert panel.error
+    assert "unexpected" not in panel.error
+    assert not panel.button.running
+
+
+def test_without_objects_one_sentence_says_so(panel: ExportPanel, tmp_path: Path) -> None:
+    panel.labels.set_layer(None)
+    panel.save(tmp_path / "masks.tif")
+    assert "Choose" in panel.error
+
+
+def test_painting_may_go_on_while_a_file_is_written(
+    panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
+) -> None:
+    panel.save(tmp_path / "masks.tif")
+    viewer.layers["my objects"].data[:] = 1
+    done()
+    np.testing.assert_array_equal(read_masks(tmp_path / "masks.tif").data, labels())
+
+
+def test_an_image_of_another_size_gives_shapes_without_intensities(
+    panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
+) -> None:
+    panel.image.set_layer(viewer.add_image(np.zeros((5, 5))))
+    panel.choose_format("csv")
+    panel.save(tmp_path / "table.csv")
+    done()
+    assert panel.error == ""
+    assert "mean_intensity" not in read_measurements(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("write", "ending"),
+    [
+        (writers.write_tiff, ".tif"),
+        (writers.write_ome_zarr, ".zarr"),
+        (writers.write_imagej_rois, ".zip"),
+        (writers.write_geojson, ".geojson"),
+        (writers.write_coco, ".json"),
+    ],
+)
+def test_file_save_writes_the_same(
+    viewer: Any, tmp_path: Path, write: Callable[..., list[str]], ending: str
+) -> None:
+    data, meta, _kind = viewer.layers["my objects"].as_layer_data_tuple()
+    path = tmp_path / f"saved{ending}"
+    assert write(str(path), data, meta) == [str(path)]
+    assert path.exists()
+    if ending == ".tif":
+        saved = read_masks(path)
+        np.testing.assert_array_equal(saved.data, labels())
+        assert saved.grid.pixel_size == (0.5, 0.5)
+
+
+def test_file_save_writes_measurements_of_labels_and_image(viewer: Any, tmp_path: Path) -> None:
+    layers = [viewer.layers["cells"], viewer.layers["my objects"]]
+    path = tmp_path / "table.csv"
+    writers.write_csv(str(path), [layer.as_layer_data_tuple() for layer in layers])
+    assert set(read_measurements(path)["mean_intensity"]) == {7.0}
