@@ -98,8 +98,10 @@ def _planes(pair: TrainingPair) -> Iterator[AnnotatedPlane]:
         if channel_axis is not None:
             where.insert(channel_axis, slice(None))
             axis = sum(isinstance(part, slice) for part in where[:channel_axis])
+        # One plane alone is not indexed: that would read all of a zarr array.
+        pixels = image[tuple(where)] if index else image
         # A last axis of 3 or 4 that nobody named is RGB(A): as_plane leaves the alpha channel out.
-        plane = as_plane(image[tuple(where)], axis if pair.channel_axis is not None else None)
+        plane = as_plane(pixels, axis if pair.channel_axis is not None else None)
         name = f"{pair.name} {list(index)}" if index else pair.name
         yield AnnotatedPlane(plane, painted, pair.spacing, pair.boxes, name)
 
@@ -112,6 +114,11 @@ def _channel_axis(
         raise InputError(f"The labels of {pair.name} must have at least two axes.")
     channel_axis = pair.channel_axis
     if channel_axis is not None:
+        if not -len(image) <= channel_axis < len(image):
+            raise InputError(
+                f"The image of {pair.name} has {len(image)} axes and no channel axis "
+                f"{channel_axis}; count the axes from 0."
+            )
         channel_axis %= len(image)
     elif len(image) == len(labels) + 1 and image[-1] in (3, 4):
         channel_axis = len(image) - 1

@@ -149,8 +149,8 @@ def prepare(
     n_classes = 2
     warnings: list[str] = []
     largest_crop = settings.crop * 1.5
-    for number, (source, factor) in enumerate(zip(planes, factors, strict=True)):
-        target = training_target(
+    targets = [
+        training_target(
             source.labels,
             settings=settings.annotation,
             weights=settings.weights,
@@ -158,10 +158,13 @@ def prepare(
             spacing=_relative_spacing(source.spacing),
             scale=factor,
         )
+        for source, factor in zip(planes, factors, strict=True)
+    ]
+    check_trainable(targets)
+    for number, (source, factor, target) in enumerate(zip(planes, factors, targets, strict=True)):
         warnings += [text for text in target.warnings if text not in warnings]
         if target.counts.trained == 0:
             continue
-        check_trainable(target)
         n_classes = max(n_classes, target.n_classes)
         held = _held_back(source.labels, target.weight, settings, settings.seed + number)
         intensities = normalization.measure(source.plane)
@@ -188,10 +191,6 @@ def prepare(
         objects += target.counts.objects
         held_back += held.objects
         pixels += target.counts.trained
-    if not images:
-        raise AnnotationError(
-            "No painted pixel would be trained on; paint an object, or move the boxes over it."
-        )
     return PreparedData(
         images=tuple(images),
         validation=tuple(validation),
@@ -254,10 +253,17 @@ def _judged(
         window=window,
         scale=scale,
         factor=factor,
-        labels=np.maximum(source.labels[window].astype(np.int32), 0),
+        labels=_renumbered(source.labels[window]),
         target=target[window],
         weight=weight[window],
     )
+
+
+def _renumbered(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
+    """Give the objects the numbers 1 to n: ids can be huge, and tables follow the largest."""
+    objects = labels > 0
+    ids = np.unique(labels[objects])
+    return np.where(objects, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
 
 
 @dataclass(frozen=True)
