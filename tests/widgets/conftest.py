@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from napari_unet.widgets import _places
 from napari_unet.widgets.session import Session
 
 
@@ -34,3 +36,11 @@ def settled(qtbot: Any) -> Callable[[Session], None]:
 def _no_worker_survives() -> Iterator[None]:
     yield
     assert QThreadPool.globalInstance().waitForDone(5000)
+
+
+@pytest.fixture(autouse=True)
+def journals(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for backups: tests neither see nor leave the user's."""
+    folder = tmp_path_factory.mktemp("journal")
+    monkeypatch.setattr(_places, "journal_folder", lambda: folder)
+    return folder

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from time import perf_counter
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -89,7 +90,8 @@ class JournalHeader:
             values = json.loads(text)
             values["shape"] = tuple(int(n) for n in values["shape"])
             header = cls(**values)
-            np.dtype(header.dtype)
+            if np.dtype(header.dtype).kind not in "biu":
+                raise ValueError(header.dtype)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError("This journal has no readable header.") from error
         return header
@@ -168,8 +170,6 @@ class Journal:
         int
             Bytes written; they are the system's then, and survive the end of this program.
         """
-        from time import perf_counter
-
         start, before = perf_counter(), self._file.tell()
         while self._dirty:
             chunk, _ = self._dirty.popitem()
@@ -378,4 +378,4 @@ def _was_cut_off(path: Path) -> bool:
         logger.info("%s is no journal that can be judged: %s", path.name, error)
         return False
     # Another program may have got the number of the one that is gone.
-    return abs(started - header.process_start) > 1.0
+    return bool(abs(started - header.process_start) > 1.0)

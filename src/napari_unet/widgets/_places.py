@@ -21,6 +21,11 @@ def models_folder() -> Path:
     return Path(platformdirs.user_data_dir("napari-unet-finetune", appauthor=False)) / "models"
 
 
+def journal_folder() -> Path:
+    """Return the folder in which painted labels are backed up while the viewer is open."""
+    return Path(platformdirs.user_state_dir("napari-unet-finetune", appauthor=False)) / "journal"
+
+
 def new_model_file(image_name: str, folder: Path, now: datetime | None = None) -> Path:
     """Return a file that does not exist yet, named after the image and the time."""
     stem = safe_name(image_name)

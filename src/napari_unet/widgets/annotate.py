@@ -20,6 +20,7 @@ from napari_unet.widgets._annotation_layer import (
 from napari_unet.widgets._keys import bind_keys
 from napari_unet.widgets._object_tools import ObjectTools
 from napari_unet.widgets._paint_box import PaintBox
+from napari_unet.widgets._recovery import RecoveryOffer
 from napari_unet.widgets._state_legend import StateLegend
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
@@ -76,11 +77,13 @@ class AnnotatePanel(Panel):
         self.form = annotation_form(session.annotation_settings)
         self.boxes_button = QPushButton("Draw boxes")
         self.legend = StateLegend()
+        self.recovery = RecoveryOffer(session)
         self._lay_out()
         self._connect()
         self._on_settings()
         self._on_layers()
         self._show_counts()
+        self.recovery.look()
 
     def make_annotation(self) -> None:
         """Add an empty annotation layer on the chosen image."""
@@ -126,6 +129,7 @@ class AnnotatePanel(Panel):
             self.show_status("Draw boxes around areas where every object is painted.")
 
     def _lay_out(self) -> None:
+        self.body.addWidget(self.recovery)
         layers = self.add_group("Layers")
         layers.addRow("Image", self.image_chooser)
         layers.addRow(self.channels)
@@ -155,6 +159,9 @@ class AnnotatePanel(Panel):
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
         self.tools.said.connect(self.show_status)
+        self.recovery.said.connect(self.show_status)
+        self.recovery.failed.connect(self.show_error)
+        connect(session.backup.failed, self.show_error)
         connect(session.image_changed, self._on_layers)
         connect(session.annotation_changed, self._on_layers)
         connect(session.settings_changed, self._on_settings)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Shapes
 
     from napari_unet.core.model import Model
+    from napari_unet.widgets._backup import Backup
     from napari_unet.widgets.live_annotation import LiveAnnotation
 
 _NAME = "napari_unet.session"
@@ -87,6 +88,7 @@ class Session(QObject):
         self._weight_settings = WeightMapSettings()
         self._network_diameter: float | None = None
         self._live: LiveAnnotation | None = None
+        self._backup: Backup | None = None
         self._asked_to_close = False
         self._connections = Connections()
         self.jobs.job_started.connect(self.job_started)
@@ -188,6 +190,15 @@ class Session(QObject):
 
             self._live = LiveAnnotation(self)
         return self._live
+
+    @property
+    def backup(self) -> Backup:
+        """The journal of what is painted; made on first use."""
+        if self._backup is None:
+            from napari_unet.widgets._backup import Backup
+
+            self._backup = Backup(self)
+        return self._backup
 
     def close(self) -> None:
         """Stop all jobs (at most about two seconds) and let go of the viewer."""

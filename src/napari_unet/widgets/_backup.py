@@ -1,0 +1,226 @@
+"""Keeps the journal of the session's annotation layer up to date while the user paints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.io.journal import Journal, JournalHeader, new_journal, this_process, tidy
+from napari_unet.widgets import _places
+from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._painting import Block, PaintWatcher
+from napari_unet.widgets.session import METADATA_KEY, same_layer
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet.widgets.session import Session
+
+logger = logging.getLogger(__name__)
+
+#: Longest time, in milliseconds, that a stroke waits before it is written.
+FLUSH_MS = 700
+#: Longest time, in seconds, that one round of writing may take on the main thread.
+FLUSH_SECONDS = 0.02
+#: Pause before the next round when one was not enough, in milliseconds.
+_NEXT_ROUND_MS = 50
+
+
+class Backup(QObject):
+    """One journal per annotation layer; begins with the first change of its pixels.
+
+    Signals
+    -------
+    failed
+        One sentence: why strokes are not backed up any more.
+    """
+
+    failed = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self._layer: Labels | None = None
+        self._watcher: PaintWatcher | None = None
+        self._journals: list[tuple[Labels, Journal]] = []
+        self._connections = Connections()
+        self._layer_connections = Connections()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.flush)
+        self._connections.connect(session.annotation_changed, self._watch)
+        self._connections.connect(session.viewer.layers.events.removed, self._on_removed)
+        session.closing.connect(self._on_closing)
+        self._watch(session.annotation)
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal of the present annotation layer, once there is something to write."""
+        for layer, journal in self._journals:
+            if same_layer(layer, self._layer):
+                return journal
+        return None
+
+    def flush(self) -> None:
+        """Write what was painted; goes on a little later when it is much."""
+        self._write(FLUSH_SECONDS)
+        if any(journal.waiting for _layer, journal in self._journals):
+            self._timer.start(_NEXT_ROUND_MS)
+
+    def write_all(self) -> None:
+        """Write everything that waits, whatever time it takes."""
+        self._write(None)
+
+    def _write(self, seconds: float | None) -> None:
+        for layer, journal in list(self._journals):
+            header = journal.header
+            try:
+                if (tuple(layer.data.shape), str(layer.data.dtype)) == (header.shape, header.dtype):
+                    journal.flush(layer.data, seconds=seconds)
+                    continue
+            except OSError as error:
+                self._give_up(error)
+                return
+            # The layer got an array of another kind: its journal starts again.
+            self._drop(journal)
+            self._begin(layer)
+
+    def begin(self) -> None:
+        """Back up the present annotation as it is, without waiting for the first stroke."""
+        if self._layer is not None and self.journal is None:
+            self._begin(self._layer)
+
+    def _watch(self, layer: Labels | None) -> None:
+        self._layer_connections.clear()
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.deleteLater()
+            self._watcher = None
+        self._layer = layer
+        if layer is None or layer.multiscale:
+            return
+        self._watcher = PaintWatcher(layer, self)
+        self._watcher.painted.connect(self._on_painted)
+        self._watcher.maybe_changed.connect(self._on_maybe_changed)
+        # A long stroke says nothing of itself before it ends, but what it drew is redrawn.
+        self._layer_connections.connect(layer.events.labels_update, self._on_drawn)
+
+    def _begin(self, layer: Labels) -> None:
+        number, start = this_process()
+        header = JournalHeader(
+            name=layer.name,
+            shape=tuple(int(n) for n in layer.data.shape),
+            dtype=str(np.dtype(layer.data.dtype)),
+            image="" if self._session.image is None else self._session.image.name,
+            placement=placement_of(layer),
+            created=datetime.now().isoformat(timespec="seconds"),
+            process=number,
+            process_start=start,
+        )
+        folder = _places.journal_folder()
+        try:
+            journal = new_journal(folder, header)
+            tidy(folder)
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._journals.append((layer, journal))
+        if not _starts_empty(layer) and type(layer.data) is np.ndarray:
+            journal.mark_all()  # arrays in files (zarr, memory maps) are safe without it
+        self._start_timer()
+
+    def _on_painted(self, blocks: list[Block]) -> None:
+        if self._layer is None:
+            return
+        if self.journal is None:
+            self._begin(self._layer)
+        journal = self.journal
+        if journal is not None and len(journal.header.shape) == self._layer.ndim:
+            for block in blocks:
+                journal.mark(block)
+            self._start_timer()
+
+    def _on_drawn(self, event: Any) -> None:
+        """Mark the part of the visible plane that a stroke has redrawn so far."""
+        layer, viewer = self._layer, self._session.viewer
+        if layer is None or viewer.dims.ndisplay != 2:
+            return
+        if tuple(viewer.dims.displayed) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
+            return
+        place = [round(float(p)) for p in layer.world_to_data(viewer.dims.point)[:-2]]
+        rows, columns = (int(n) for n in event.offset)
+        height, width = event.data.shape[:2]
+        block = (
+            *(slice(p, p + 1) for p in place),
+            slice(rows, rows + height),
+            slice(columns, columns + width),
+        )
+        self._on_painted([block])
+
+    def _on_maybe_changed(self) -> None:
+        journal = self.journal
+        if journal is not None:
+            journal.mark_written()
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        if not self._timer.isActive():
+            self._timer.start(FLUSH_MS)
+
+    def _on_removed(self, event: Any) -> None:
+        """Close the journal of a layer that the user deleted (not of one that goes with napari)."""
+        for layer, journal in list(self._journals):
+            if same_layer(layer, event.value):
+                self._drop(journal)
+
+    def _drop(self, journal: Journal) -> None:
+        try:
+            journal.close(in_order=True)
+        except OSError as error:
+            logger.warning("a journal was not closed: %s", error)
+        self._journals = [entry for entry in self._journals if entry[1] is not journal]
+
+    def _on_closing(self) -> None:
+        self._timer.stop()
+        self._connections.clear()
+        self._layer_connections.clear()
+        if self._watcher is not None:
+            self._watcher.stop()
+        for _layer, journal in list(self._journals):
+            self._drop(journal)
+
+    def _give_up(self, error: OSError) -> None:
+        logger.warning("painted labels are not backed up any more: %s", error)
+        self._timer.stop()
+        for _layer, journal in self._journals:
+            with contextlib.suppress(OSError):
+                journal.close(in_order=False)
+        self._journals.clear()
+        self._layer_connections.clear()
+        if self._watcher is not None:
+            self._watcher.stop()
+        reason = error.strerror or str(error)
+        self.failed.emit(f"What you paint is not backed up any more ({reason}); save it often.")
+
+
+def _starts_empty(layer: Labels) -> bool:
+    known = layer.metadata.get(METADATA_KEY)
+    return isinstance(known, dict) and bool(known.get("starts_empty"))
+
+
+def placement_of(layer: Labels) -> dict[str, Any]:
+    """Return where a layer lies, as plain JSON values."""
+    return {
+        "scale": [float(n) for n in layer.scale],
+        "translate": [float(n) for n in layer.translate],
+        "rotate": np.asarray(layer.rotate, dtype=float).tolist(),
+        "shear": np.asarray(layer.shear, dtype=float).tolist(),
+        "affine": np.asarray(layer.affine.affine_matrix, dtype=float).tolist(),
+        "units": [str(unit) for unit in layer.units],
+        "axis_labels": [str(label) for label in layer.axis_labels],
+    }

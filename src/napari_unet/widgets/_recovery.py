@@ -1,0 +1,129 @@
+"""The offer to bring back labels that were painted when the program ended without warning."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout
+
+from napari_unet.core.errors import InputError
+from napari_unet.io.journal import Recovered, read_header, read_journal, unfinished
+from napari_unet.widgets import _places
+from napari_unet.widgets._annotation_layer import annotation_colormap
+from napari_unet.widgets.panel import note
+from napari_unet.widgets.session import METADATA_KEY
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet.widgets.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+class RecoveryOffer(QFrame):
+    """A line that appears when a journal was cut off: bring back, or throw away.
+
+    Signals
+    -------
+    said, failed
+        One sentence for the panel's status or error line.
+    """
+
+    said = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._waiting: list[Path] = []
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.text = note("")
+        self.restore_button = QPushButton("Bring back")
+        self.restore_button.setToolTip("Add the painted labels as a layer and go on painting.")
+        self.discard_button = QPushButton("Throw away")
+        self.discard_button.setToolTip("Delete this backup for good.")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.restore_button)
+        buttons.addWidget(self.discard_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.addWidget(self.text)
+        layout.addLayout(buttons)
+        self.restore_button.clicked.connect(self.restore)
+        self.discard_button.clicked.connect(self.discard)
+        self.hide()
+
+    def look(self) -> None:
+        """Look for journals that were cut off, and offer the newest."""
+        folder = _places.journal_folder()
+        self._waiting = unfinished(folder) if folder.is_dir() else []
+        self._show_next()
+
+    def restore(self) -> None:
+        """Add the offered labels as annotation; the old journal goes when a new one holds them."""
+        if not self._waiting:
+            return
+        path = self._waiting.pop(0)
+        try:
+            recovered = read_journal(path)
+        except (InputError, OSError, MemoryError) as error:
+            logger.warning("%s was not read: %s", path, error)
+            self.failed.emit("This backup cannot be read; it was left where it is.")
+        else:
+            layer = add_recovered(self._session, recovered)
+            backup = self._session.backup
+            backup.begin()
+            backup.write_all()
+            if backup.journal is not None:
+                path.unlink(missing_ok=True)
+            self.said.emit(f"{layer.name!r} is back.")
+        self._show_next()
+
+    def discard(self) -> None:
+        """Delete the offered journal."""
+        if self._waiting:
+            self._waiting.pop(0).unlink(missing_ok=True)
+        self._show_next()
+
+    def _show_next(self) -> None:
+        while self._waiting:
+            try:
+                header = read_header(self._waiting[0])
+                changed = self._waiting[0].stat().st_mtime
+            except (InputError, OSError):
+                self._waiting.pop(0)
+                continue
+            when = datetime.fromtimestamp(changed).strftime("%d %B, %H:%M")
+            where = f" on {header.image!r}" if header.image else ""
+            self.text.setText(
+                f"napari ended without warning while {header.name!r}{where} was painted ({when}). "
+                "Bring the painted labels back?"
+            )
+            self.show()
+            return
+        self.hide()
+
+
+def add_recovered(session: Session, recovered: Recovered) -> Labels:
+    """Add recovered labels as a layer and choose them as annotation."""
+    header = recovered.header
+    placement = {
+        name: np.asarray(value) if name in ("rotate", "shear", "affine") else tuple(value)
+        for name, value in header.placement.items()
+    }
+    layer = session.viewer.add_labels(
+        recovered.labels,
+        name=header.name,
+        metadata={METADATA_KEY: {"role": "annotation", "image": header.image}},
+        **placement,
+    )
+    layer.colormap = annotation_colormap()
+    layer.opacity = 0.6
+    session.annotation = layer
+    return layer
