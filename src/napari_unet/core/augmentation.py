@@ -73,9 +73,7 @@ class Augmentation:
         coarse = torch.randn(count, 2, 3, 3, generator=self.generator) * deviation
         if deviation == 0:
             return torch.zeros(count, size, size, 2)
-        fine = functional.interpolate(
-            coarse, size=(size, size), mode="bicubic", align_corners=True
-        )
+        fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
         # The mean shift is taken out: it would move the crop away from the drawn annotation.
         fine = fine - fine.mean(dim=(2, 3), keepdim=True)
         return fine.permute(0, 2, 3, 1)

@@ -124,11 +124,15 @@ def measure_norm(net: nn.Module, draw: Callable[[], Tensor], batches: int) -> No
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
+    training = net.training
+    net.eval()  # without dropout, as in use
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean
+        norm.train()
     with torch.no_grad():
         for _ in range(batches):
             net(draw())
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    net.train(training)

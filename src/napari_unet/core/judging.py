@@ -102,7 +102,8 @@ def quality(result: Scores) -> float:
     """
     if math.isnan(result.ap50):
         return -1.0 if math.isnan(result.f1) else result.f1
-    return (result.ap50 + 0.5 * result.ap75 + result.overlap) / 2.5
+    overlap = 0.0 if math.isnan(result.overlap) else result.overlap
+    return (result.ap50 + 0.5 * result.ap75 + overlap) / 2.5
 
 
 def fit_thresholds(

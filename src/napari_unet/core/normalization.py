@@ -78,7 +78,7 @@ class IntensityScale:
             raise InputError(
                 "The image contains NaN or infinite values; replace them (for example by 0) first."
             )
-        return np.clip(values, -1, 4)
+        return np.asarray(np.clip(values, -1, 4))
 
 
 def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.device import is_out_of_memory, release_memory
-from napari_unet.core.errors import DeviceMemoryError
+from napari_unet.core.errors import DeviceMemoryError, SettingsError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
     Anchor,
@@ -27,6 +27,7 @@ from napari_unet.core.preparation import PreparedData
 from napari_unet.core.sampling import Batch, CropSampler
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.training_state import TrainingState
+from napari_unet.core.unet import UNet
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Optimization:
         fine_tuning: bool,
     ) -> None:
         self.start, self.settings, self.device = start, settings, device
-        self.net = copy.deepcopy(start.net).to(device, memory_format=torch.channels_last).train()
+        self.net = _on_device(start.net, device).train()
         self.average = self._weights()
         self.best = self._weights()
         self.best_quality: float | None = None
@@ -83,6 +84,11 @@ class Optimization:
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
         crop = self.net.input_size(settings.crop)
+        if not fine_tuning and start.net.norm and settings.batch == 1 and crop == start.net.stride:
+            raise SettingsError(
+                "Batch normalisation needs more than one pixel at the bottom of the network; "
+                "choose a larger crop or more crops per step."
+            )
         self._sampler = CropSampler(
             data.images,
             crop=crop,
@@ -119,7 +125,7 @@ class Optimization:
         strength = self.settings.anchor * self._trust
         if base is None or strength == 0:
             return
-        teacher = copy.deepcopy(base.net).to(self.device, memory_format=torch.channels_last)
+        teacher = _on_device(base.net, self.device)
         self._anchor = Anchor(teacher.eval().requires_grad_(False), strength)
 
     def advance(self, fraction: float) -> tuple[float, float]:
@@ -154,7 +160,7 @@ class Optimization:
         while True:
             try:
                 return self._gradient_step(self._to_device(self._sampler.draw()))
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if self._sampler.batch == 1:
@@ -183,10 +189,10 @@ class Optimization:
             if self._anchor is not None:
                 total = loss + self._anchor.loss(logits, batch.image, weight)
         value = loss.item()
-        if not math.isfinite(value):
-            return value
+        if not math.isfinite(total.item()):
+            return math.nan
         self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), _LARGEST_GRADIENT)
         self._optimizer.step()
         return value
@@ -197,9 +203,7 @@ class Optimization:
         if self.net.dropout_rate == 0:
             yield
             return
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+        with seeded(self.settings.seed * 1_000_003 + self.step, self.device):
             yield
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
@@ -282,6 +286,19 @@ class Optimization:
             freeze_norm(self.net)
 
 
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators of the CPU and of one device for a while, then put them back."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
 def centre(pixels: Tensor, size: torch.Size) -> Tensor:
     """Return the middle of ``(..., y, x)``: a ``valid`` network answers for less than it sees."""
     for axis, length in zip((-2, -1), size, strict=True):
@@ -306,6 +323,15 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Te
         logits.float(), torch.where(weight > 0, target, 0), reduction="none"
     )
     return (losses * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _on_device(net: UNet, device: torch.device) -> UNet:
+    """Return a copy with the memory layout that convolutions are fastest with."""
+    moved = copy.deepcopy(net).to(device)
+    for parameter in moved.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return moved
 
 
 def _on_cpu(weights: Weights) -> Weights:

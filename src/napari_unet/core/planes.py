@@ -80,7 +80,7 @@ def mirrored_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
         return np.zeros_like(coordinates)
     period = 2 * (size - 1)
     folded = np.mod(coordinates, period)
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))
 
 
 def as_plane(image: Any, channel_axis: int | None = None) -> Plane:

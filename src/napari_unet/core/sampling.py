@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class TrainingImage:
     image
         ``(C, h, w)`` normalised intensities at the network's scale.
     target
-        ``(Y, X)`` uint8 class index.
+        ``(Y, X)`` class index, uint8 or int32.
     weight
         ``(Y, X)`` float32; 0 where the pixel is ignored.
     objects
@@ -67,9 +68,9 @@ class Batch:
 
 def training_image(
     image: npt.NDArray[np.float32],
-    target: npt.NDArray[np.uint8],
+    target: npt.NDArray[np.uint8 | np.uint16],
     weight: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.signedinteger],
+    labels: npt.NDArray[np.integer[Any]],
     *,
     factor: float = 1.0,
     share: float | None = None,
@@ -98,7 +99,10 @@ def training_image(
     objects = _object_centres(np.where(weight > 0, labels, 0))
     return TrainingImage(
         image=torch.as_tensor(image, device=device),
-        target=torch.as_tensor(target, device=device),
+        # PyTorch can hold 16 unsigned bits but hardly compute with them.
+        target=torch.as_tensor(target if target.dtype == np.uint8 else target.astype(np.int32)).to(
+            device
+        ),
         weight=torch.as_tensor(weight, device=device),
         objects=torch.as_tensor(objects),
         pixels=torch.as_tensor(pixels),
@@ -107,7 +111,7 @@ def training_image(
     )
 
 
-def _object_centres(labels: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.intp]:
+def _object_centres(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
     """Return the mean position of each positive label, ``(n, 2)``."""
     rows, columns = np.nonzero(labels > 0)
     if rows.size == 0:

@@ -25,7 +25,7 @@ from napari_unet.core.judging import judge, quality
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model
 from napari_unet.core.normalization import Normalization
-from napari_unet.core.optimization import Optimization
+from napari_unet.core.optimization import Optimization, seeded
 from napari_unet.core.pairs import TrainingPair, annotated_planes
 from napari_unet.core.preparation import PreparedData, prepare, scale_factors
 from napari_unet.core.settings import TileSettings, TrainSettings
@@ -222,8 +222,7 @@ def _starting_model(base: Model | None, data: PreparedData, settings: TrainSetti
     if task == "classes":
         names = ("background", *(f"class {k}" for k in range(1, data.n_classes)))
     # The global generator is put back afterwards: a library must not change it.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed, torch.device("cpu")):
         if base is None:
             options = settings.network.to_dict()
             net = UNet(in_channels=data.channels, n_classes=data.n_classes, **options)

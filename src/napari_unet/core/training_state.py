@@ -111,6 +111,11 @@ class TrainingState:
             raise SettingsError(
                 "The saved training belongs to another network; start a new training instead."
             )
+        if self.settings.optimizer != settings.optimizer:
+            raise SettingsError(
+                f"The saved training used the optimiser {self.settings.optimizer}; use the same "
+                "one to resume."
+            )
         if self.settings.seed != settings.seed:
             raise SettingsError(
                 f"The saved training used seed {self.settings.seed}; use the same seed to resume."
