@@ -144,8 +144,10 @@ class TileRun:
         limit = self._limit
         if self._progressive:
             limit = min(limit, self._watched_limit(moved))
+        # Boxes are cut on the grid, so a side between two of its lines is rounded up, as cut does.
+        limit = max(1, -(-limit // self._grid)) * self._grid
         box = self._queue.nearest(focus)
-        while max(box.shape) > max(limit, self._grid):
+        while max(box.shape) > limit:
             self._queue.take(box)
             self._queue.put(cut(box, limit, self._grid))
             box = self._queue.nearest(focus)
