@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet.widgets.session import session_of
@@ -63,6 +64,15 @@ class UNetDock(QWidget):
         panel = self.panel(title)
         self.tabs.setCurrentWidget(panel.parentWidget())
         return panel
+
+    def event(self, event: QEvent | None) -> bool:
+        """Dismiss all panels when napari takes the dock away for good."""
+        removed = event is not None and event.type() == QEvent.Type.ParentChange
+        handled = super().event(event)
+        if removed and self.parent() is None:
+            for panel in self._panels.values():
+                panel.dismiss()
+        return bool(handled)
 
     def _ensure(self, index: int) -> None:
         if index in self._panels or index < 0:

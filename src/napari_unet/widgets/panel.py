@@ -95,9 +95,13 @@ class Panel(QWidget):
         removed = event is not None and event.type() == QEvent.Type.ParentChange
         handled = super().event(event)
         if removed and self.parent() is None:
-            self.connections.clear()
-            self.leave()
+            self.dismiss()
         return bool(handled)
+
+    def dismiss(self) -> None:
+        """Let go of the viewer: the panel was closed."""
+        self.leave()
+        self.connections.clear()
 
     def leave(self) -> None:
         """Tidy up before the panel goes; the default does nothing."""

@@ -22,6 +22,7 @@ from napari_unet.widgets._parts import RunButton, row, seconds_box, small_button
 from napari_unet.widgets._places import models_folder, new_model_file
 from napari_unet.widgets._preferences import preference
 from napari_unet.widgets._progress import Progress, duration
+from napari_unet.widgets._starting_size import starting_diameter
 from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._training_preview import TrainingPreview
 from napari_unet.widgets._training_report import finished_sentence, finished_table, started
@@ -287,6 +288,8 @@ class TrainPanel(Panel):
 
     def _on_base(self, choice: ModelChoice | None) -> None:
         self.expert.show_network(choice is not None and choice.source is None)
+        # The weight map's preview shows lengths as the resampled image will have them.
+        self.session.network_diameter = starting_diameter(choice.source if choice else None)
 
     def _on_image_changed(self, layer: Any) -> None:
         if self.running and layer is not None:
@@ -295,3 +298,4 @@ class TrainPanel(Panel):
     def _show_device(self, found: DeviceFound) -> None:
         self.device.setText(f"Computes on the {found.reason}")
         self.device.show()
+        self._on_base(self.base.choice)
