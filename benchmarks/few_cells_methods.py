@@ -172,9 +172,7 @@ def starting_model(name: str, task: Case, settings: TrainSettings) -> Model | No
     """Load the base, or choose it by what was painted, as training does."""
     if name != AUTOMATIC:
         return load_model(name)
-    if task.painted_on is None:
-        names = list_models()
-        return load_model(names[0]) if names else None
+    assert task.painted_on is not None
     return choose_base(annotated_planes([(task.painted_on.image, task.labels)]), settings)
 
 
@@ -192,13 +190,19 @@ def train(
 
 
 def _run_base(job: Job, task: Case) -> Iterator[Outcome]:
-    model = starting_model(job.base, task, TrainSettings(device=job.device))
-    if model is None:
-        return
-    for variant in ("auto", "true", "as is"):
-        results = [_score_base(model.name, job, variant, item) for item in task.scored]
-        counts = sum((counts for counts, _ in results), Counts())
-        yield variant, counts, 0.0, sum(seconds for _, seconds in results), model.name
+    """Score the base as it is; all shipped models when nothing is painted to choose by."""
+    if task.painted_on is None:
+        models = [load_model(n) for n in (list_models() if job.base == AUTOMATIC else [job.base])]
+    else:
+        chosen = starting_model(job.base, task, TrainSettings(device=job.device))
+        models = [chosen] if chosen else []
+    for model in models:
+        for variant in ("auto", "true", "as is"):
+            results = [_score_base(model.name, job, variant, item) for item in task.scored]
+            counts = sum((counts for counts, _ in results), Counts())
+            seconds = sum(seconds for _, seconds in results)
+            name = variant if model is models[0] else f"{variant}, {model.name}"
+            yield name, counts, 0.0, seconds, model.name
 
 
 #: Base models do not change between cases: (model, device, variant, image) -> result.

@@ -106,15 +106,21 @@ def text(rows: list[Row], conditions: str) -> str:
         "Pooled: over all seeds together. Change: fine-tuned less base on the same images, mean "
         "over seeds and the worst seed. Seconds: training with all its preparation and judging, "
         "and segmenting one image.",
-        f"## AP50 by painted cells, {near_budget:g} s",
-        _grid(at_budget, cells, "cells", lambda row: row.ap50),
-        f"## AP75 by painted cells, {near_budget:g} s",
-        _grid(at_budget, cells, "cells", lambda row: row.ap75),
-        f"## AP50 by training time, {near_cells} cells",
-        _grid(at_cells, budgets, "budget", lambda row: row.ap50, unit=" s"),
-        f"## AP75 by training time, {near_cells} cells",
-        _grid(at_cells, budgets, "budget", lambda row: row.ap75, unit=" s"),
     ]
+    if len(cells) > 1:
+        parts += [
+            f"## AP50 by painted cells, {near_budget:g} s",
+            _grid(at_budget, cells, "cells", lambda row: row.ap50),
+            f"## AP75 by painted cells, {near_budget:g} s",
+            _grid(at_budget, cells, "cells", lambda row: row.ap75),
+        ]
+    if len(budgets) > 1:
+        parts += [
+            f"## AP50 by training time, {near_cells} cells",
+            _grid(at_cells, budgets, "budget", lambda row: row.ap50, unit=" s"),
+            f"## AP75 by training time, {near_cells} cells",
+            _grid(at_cells, budgets, "budget", lambda row: row.ap75, unit=" s"),
+        ]
     unpainted = [row for row in rows if row.cells == 0]
     if unpainted:
         parts += ["## The base on all held-out images, nothing painted", _unpainted(unpainted)]
@@ -187,16 +193,20 @@ def _grid(
 
 
 def _unpainted(rows: list[Row]) -> str:
-    lines = []
-    for kind in kinds_of(rows):
-        for series in SERIES:
-            own = series.of(select(rows, kind=kind))
-            if own:
-                scores = (_number(pooled(own)), _number(pooled(own, 75)))
-                images = sum(row.scored for row in own)
-                objects = sum(row.tp50 + row.fn50 for row in own)
-                lines.append((kind, series.label, *scores, images, objects))
-    return table(("kind", "method", "AP50", "AP75", "images", "objects"), lines)
+    sizes = {"auto": "estimated", "true": "true", "as is": "not matched"}
+    lines = [
+        (
+            row.kind,
+            row.note,
+            sizes.get(row.variant.partition(",")[0], row.variant),
+            _number(row.ap50),
+            _number(row.ap75),
+            row.scored,
+            row.tp50 + row.fn50,
+        )
+        for row in rows
+    ]
+    return table(("kind", "model", "sizes", "AP50", "AP75", "images", "objects"), lines)
 
 
 def figure(rows: list[Row], path: Path) -> None:

@@ -253,9 +253,13 @@ class TestReport:
         assert "| SEM | Cellpose 3 from scratch |" in report
 
     def test_unpainted_base(self) -> None:
-        unpainted = replace(ROW, cells=0, painted=0, budget=0.0, method="base", scored=9)
-        report = text([*rows_of_a_grid(), unpainted], "")
-        assert "| SEM | base as it is | 0.60 | – | 9 | 8 |" in report
+        unpainted = replace(
+            ROW, cells=0, painted=0, budget=0.0, method="base", scored=9, note="nuclei"
+        )
+        other = replace(unpainted, variant="as is, cells", tp50=0, note="cells")
+        report = text([*rows_of_a_grid(), unpainted, other], "")
+        assert "| SEM | nuclei | estimated | 0.60 | – | 9 | 8 |" in report
+        assert "| SEM | cells | not matched | 0.00 | – | 9 | 2 |" in report
 
     def test_figure(self, tmp_path: Path) -> None:
         path = tmp_path / "docs" / "curves.png"
