@@ -32,7 +32,7 @@ _EXPECTED_OCTAVES = 0.6
 _SMALLEST_OBJECT = 5.0
 #: Predicted objects are a little larger than painted ones, and some are merged: median over the
 #: training images of the base model.
-_BIAS = 1.2
+_BIAS = 1.0
 
 
 def object_diameters(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -179,8 +179,9 @@ def _foreground(
     """Return object probabilities of the most detailed window at one scale."""
     sides = [min(_WINDOW, max(1, round(n * factor))) for n in shape]
     starts = _window_start(detail, [side / factor for side in sides])
+    before = net.size_loss // 2  # a valid network answers for the middle of what it sees
     rows, columns = (
-        (round(start * factor), round(start * factor) + net.input_size(side))
+        (round(start * factor) - before, round(start * factor) - before + net.input_size(side))
         for start, side in zip(starts, sides, strict=True)
     )
     pixels = torch.from_numpy(np.ascontiguousarray(view(*rows, *columns)))[None].to(device)
