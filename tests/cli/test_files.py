@@ -10,9 +10,9 @@ import pytest
 from napari_unet.cli.files import (
     existing_file,
     find_images,
-    plan_results,
+    output_folder,
+    result_stems,
     writable_file,
-    writable_folder,
 )
 from napari_unet.core.errors import InputError, OutputError
 
@@ -44,10 +44,17 @@ def test_a_zarr_folder_is_one_image(tmp_path):
 
 def test_results_of_two_images_may_not_collide():
     with pytest.raises(InputError, match="different folders"):
-        plan_results([Path("one/a.tif"), Path("two/a.png")], Path("out"))
-    (first,) = plan_results([Path("one/a.ome.tif")], Path("out"))
-    assert first.masks == Path("out/a_masks")
-    assert first.measurements == Path("out/a_measurements.csv")
+        result_stems([Path("one/a.tif"), Path("two/a.png")])
+    assert result_stems([Path("one/a.ome.tif"), Path("b.c.png")]) == ["a", "b.c"]
+
+
+def test_a_new_folder_stays_only_when_there_are_results(tmp_path):
+    with output_folder(str(tmp_path / "empty" / "deep")) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+    with output_folder(str(tmp_path / "full")) as folder:
+        touch(folder / "a_masks.tif")
+    assert [p.name for p in folder.iterdir()] == ["a_masks.tif"]
 
 
 def test_what_is_not_there(tmp_path):
@@ -66,8 +73,7 @@ def test_checking_leaves_nothing_behind(tmp_path):
     target.write_bytes(b"old")
     assert writable_file(str(target)) == target
     assert target.read_bytes() == b"old"
-    assert writable_folder(str(tmp_path / "new" / "deep")).is_dir()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def test_outputs_that_cannot_be(tmp_path):
@@ -76,10 +82,12 @@ def test_outputs_that_cannot_be(tmp_path):
         writable_file(str(tmp_path))
     with pytest.raises(OutputError, match="does not exist"):
         writable_file(str(tmp_path / "no" / "m.safetensors"))
-    with pytest.raises(OutputError, match="not a folder"):
-        writable_folder(str(tmp_path / "file"))
-    with pytest.raises(OutputError, match="not a folder"):
-        writable_folder(str(tmp_path / "file" / "deeper"))
+    for name in ("file", "file/deeper"):
+        with (
+            pytest.raises(OutputError, match="not a folder"),
+            output_folder(str(tmp_path / name)),
+        ):
+            pytest.fail("the folder cannot exist")
     with pytest.raises(InputError, match="is an input"):
         writable_file(str(tmp_path / "file"), [tmp_path / "file"])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from napari_unet.core.atomic import output_error
@@ -16,24 +16,6 @@ from napari_unet.io.images import file_name_stem
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
 MASKS = "_masks"
 _PATTERN_CHARACTERS = frozenset("*?[")
-
-
-@dataclass(frozen=True)
-class Results:
-    """Where the results of one image go."""
-
-    folder: Path
-    stem: str
-
-    @property
-    def masks(self) -> Path:
-        """The masks without a suffix: each format adds its own."""
-        return self.folder / f"{self.stem}{MASKS}"
-
-    @property
-    def measurements(self) -> Path:
-        """The table of measurements."""
-        return self.folder / f"{self.stem}_measurements.csv"
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -91,8 +73,8 @@ def _is_masks(path: Path) -> bool:
     return file_name_stem(path).endswith(MASKS)
 
 
-def plan_results(images: Iterable[Path], folder: Path) -> list[Results]:
-    """Say where each image's results go.
+def result_stems(images: Iterable[Path]) -> list[str]:
+    """Return what the results of each image are called, without their endings.
 
     Raises
     ------
@@ -108,7 +90,7 @@ def plan_results(images: Iterable[Path], folder: Path) -> list[Results]:
                 "name; segment them into different folders."
             )
         planned[stem] = image
-    return [Results(folder, stem) for stem in planned]
+    return list(planned)
 
 
 def existing_file(text: str) -> Path:
@@ -125,8 +107,9 @@ def existing_file(text: str) -> Path:
     return path
 
 
-def writable_folder(text: str) -> Path:
-    """Create the folder if needed and try to write into it.
+@contextlib.contextmanager
+def output_folder(text: str) -> Iterator[Path]:
+    """Create the folder if needed and try to write into it; leave no new empty one behind.
 
     Raises
     ------
@@ -134,14 +117,20 @@ def writable_folder(text: str) -> Path:
         If it cannot be created or written to.
     """
     folder = Path(text)
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{text!r} is not a folder; choose another one.") from error
     except OSError as error:
         raise output_error(folder, error) from error
-    _try_writing(folder)
-    return folder
+    try:
+        _try_writing(folder)
+        yield folder
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty: there are results
+                folder.rmdir()
 
 
 def writable_file(text: str, inputs: Iterable[Path] = ()) -> Path:

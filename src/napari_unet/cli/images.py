@@ -28,9 +28,9 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
         If the file is not an image or has no such channel.
     """
     picture = read_image(path)
-    # Alpha is no information about the sample: without a channel axis it is left out.
-    if picture.rgb and channel is None:
-        return replace(picture, channel_axis=None)
+    # Alpha is no information about the sample.
+    if picture.rgb and picture.channel_axis == picture.data.ndim - 1:
+        picture = replace(picture, data=picture.data[..., :3])
     if channel is None:
         return picture
     axis = picture.channel_axis

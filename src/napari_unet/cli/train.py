@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.console import INTERRUPTED, OK, Interruptible, bar, note, say
 from napari_unet.cli.files import existing_file, writable_file
@@ -35,10 +35,16 @@ def run(options: argparse.Namespace) -> int:
     from napari_unet.core.model_file import save_model
 
     base = base_model(options.base)
-    pairs = [read_pair(image, labels, options.channel) for image, labels in files]
+    pictures = [read_channel(image, options.channel) for image, _ in files]
+    pairs = [
+        training_pair(picture, labels) for picture, (_, labels) in zip(pictures, files, strict=True)
+    ]
     with Interruptible() as interrupted:
         finished = follow_training(pairs, settings, base, interrupted)
-        save_model(finished.model.with_name(file_name_stem(output)), output)
+        model = dataclasses.replace(
+            finished.model, name=file_name_stem(output), **_calibration(pictures)
+        )
+        save_model(model, output)
     for line in report(finished):
         say(line)
     say(f"Saved {output}")
@@ -86,23 +92,31 @@ def base_model(name: str) -> Model | str | None:
     return name if name == AUTO else load_model(name)
 
 
-def read_pair(image: Path, labels: Path, channel: int | None = None) -> TrainingPair:
-    """Read one image (or one of its channels) and its labels."""
+def training_pair(picture: ImageFile, labels: Path) -> TrainingPair:
+    """Read the labels of an image and put the two together."""
     from napari_unet.core.pairs import TrainingPair
 
-    picture, painted = read_channel(image, channel), read_labels(labels)
     return TrainingPair(
         picture.data,
-        painted.data,
+        read_labels(labels).data,
         channel_axis=picture.channel_axis,
         spacing=_proportions(picture),
-        name=image.name,
+        name=picture.name,
     )
+
+
+def _calibration(pictures: Sequence[ImageFile]) -> dict[str, Any]:
+    """Return the pixel size for the model when all images have the same."""
+    known = {(picture.plane_grid.pixel_size, picture.plane_grid.unit) for picture in pictures}
+    size, unit = known.pop()
+    if known or size is None:
+        return {}
+    return {"pixel_size": math.sqrt(size[0] * size[1]), "pixel_unit": unit}
 
 
 def _proportions(picture: ImageFile) -> tuple[float, float] | None:
     """Return height and width of a pixel that is not square, relative to their mean."""
-    height, width = picture.grid.without(picture.channel_axis).scale[-2:]
+    height, width = picture.plane_grid.scale[-2:]
     mean = math.sqrt(height * width)
     if math.isclose(height, width, rel_tol=0.01):
         return None

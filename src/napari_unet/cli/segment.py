@@ -1,0 +1,158 @@
+"""`napari-unet segment`: images and a model in, masks and measurements out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, OK, Interruptible, bar, note, say
+from napari_unet.cli.files import find_images, output_folder, result_stems
+from napari_unet.cli.images import read_channel
+from napari_unet.cli.options import given
+from napari_unet.core.errors import InputError, UNetError
+from napari_unet.core.settings import InstanceSettings, TileSettings
+from napari_unet.io.registry import Export, Format, format_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_unet.core.model import Model
+    from napari_unet.core.prediction import Predictor
+    from napari_unet.io.images import ImageFile
+
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Segment every image; files that are finished stay, whatever happens to the others."""
+    images = find_images(options.inputs)
+    stems = result_stems(images)
+    # Measurements come with the masks, whatever their format.
+    formats = [format_named(name) for name in dict.fromkeys([*(options.format or ["tiff"]), "csv"])]
+
+    from napari_unet.core.model_file import load_model
+    from napari_unet.core.prediction import Predictor
+
+    model = load_model(options.model)
+    if options.link and model.task != "objects":
+        raise InputError(
+            f"The model {model.name!r} finds classes, so there are no objects to link."
+        )
+    with output_folder(options.output) as folder, Interruptible() as interrupted:
+        work = _Work(
+            Predictor(model, given(options, TileSettings())),
+            given(options, model.instances),
+            options.diameter,
+            options.channel,
+            options.link,
+            formats,
+            folder,
+        )
+        return _segment_all(work, list(zip(images, stems, strict=True)), interrupted)
+
+
+def _segment_all(
+    work: _Work, images: Sequence[tuple[Path, str]], cancelled: Callable[[], bool]
+) -> int:
+    """Segment one image after the other; a bad one does not stop the rest."""
+    status = OK
+    for number, (image, stem) in enumerate(images, start=1):
+        try:
+            done = work.segment(image, stem, f"{number}/{len(images)}", cancelled)
+        except UNetError as error:
+            if len(images) == 1:
+                raise
+            note(f"{image.name}: {error}")
+            status = BAD_INPUT
+            continue
+        if not done:
+            return INTERRUPTED
+    return status
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to every image."""
+
+    predictor: Predictor
+    instances: InstanceSettings
+    diameter: float | Literal["auto"] | None
+    channel: int | None
+    link: bool
+    formats: Sequence[Format]
+    folder: Path
+
+    def segment(self, path: Path, stem: str, which: str, cancelled: Callable[[], bool]) -> bool:
+        """Segment one file and write its results; return False when it was cancelled."""
+        picture = read_channel(path, self.channel)
+        labels = self._labels(picture, f"{which} {path.name}", cancelled)
+        if labels is None:
+            return False
+        if self.link:
+            labels = _linked(labels)
+        export = Export(
+            labels,
+            picture.plane_grid,
+            picture.data,
+            picture.channel_axis,
+            path.name,
+        )
+        written = []
+        for each in self.formats:
+            target = each.path_for(self.folder, stem)
+            each.write(target, export)
+            written.append(target.name)
+        say(f"{path.name}: {_summary(labels, self.predictor.model)} -> {', '.join(written)}")
+        return True
+
+    def _labels(
+        self, picture: ImageFile, description: str, cancelled: Callable[[], bool]
+    ) -> npt.NDArray[np.int32] | None:
+        from napari_unet.core.events import DiameterChosen, PlaneDone, SegmentationDone, TileDone
+        from napari_unet.core.segmentation import PlaneStack, iter_segmentation
+
+        planes = math.prod(PlaneStack.of(picture.data, picture.channel_axis).stack_shape)
+        finished = 0
+        with bar(planes, "", description, bar_format=_FORMAT) as line:
+            for event in iter_segmentation(
+                self.predictor,
+                picture.data,
+                channel_axis=picture.channel_axis,
+                instances=self.instances,
+                diameter=self.diameter,
+                cancelled=cancelled,
+            ):
+                if isinstance(event, DiameterChosen) and event.source == "estimated":
+                    line.set_postfix_str(f", objects about {event.diameter:.0f} px", refresh=False)
+                elif isinstance(event, TileDone):
+                    line.update(finished + event.done / event.total - line.n)
+                elif isinstance(event, PlaneDone):
+                    finished = event.done
+                    line.update(finished - line.n)
+                elif isinstance(event, SegmentationDone) and event.complete:
+                    return event.labels
+        return None
+
+
+def _linked(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Keep numbers from plane to plane (of each time point, when there is time and depth)."""
+    from napari_unet.core.linking import link_planes
+
+    return labels if labels.ndim < 3 else link_planes(labels, axis=labels.ndim - 3)
+
+
+def _summary(labels: npt.NDArray[np.int32], model: Model) -> str:
+    import numpy as np
+
+    if model.task == "classes":
+        shares = np.bincount(labels.ravel(), minlength=len(model.class_names)) / labels.size
+        named = zip(model.class_names, shares, strict=True)
+        return ", ".join(f"{share:.0%} {name}" for name, share in named)
+    count = len(np.unique(labels[labels > 0]))
+    return "1 object" if count == 1 else f"{count:,} objects"
