@@ -27,6 +27,7 @@ from train_base import (
     LEARNING_RATE,
     SHARES,
     WEIGHT_DECAY,
+    WEIGHTS,
 )
 
 PURPOSE = {
@@ -35,6 +36,10 @@ PURPOSE = {
     "cells": "A starting point for cells in phase contrast and for structures in electron "
     "microscopy; it goes on from `nuclei` with phase-contrast fibroblasts (Usiigaci, MIT) and "
     "axons in SEM (AxonDeepSeg, MIT) added.",
+}
+NOTES = {
+    "nuclei": "up to step 2633 with a ridge of 1 px and class balance.",
+    "cells": "the same throughout; it starts from the weights of `nuclei`.",
 }
 ROWS_OF_CURVE = 40
 
@@ -73,9 +78,10 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int) -> str:
         f"core, {step} steps",
         f"of {BATCH} crops of {CROP} px; AdamW, rate {LEARNING_RATE} falling along a cosine, "
         f"weight decay {WEIGHT_DECAY};",
-        f"moving average of the weights with decay {EMA_DECAY}; the weight map of the U-Net paper "
-        "with its default",
-        f"settings. Kinds drawn: {shares}.",
+        f"moving average of the weights with decay {EMA_DECAY}. Kinds drawn: {shares}.",
+        "",
+        f"Weight map: `{WEIGHTS}`; {NOTES[name]}",
+        "",
         f"Augmentation: `{AUGMENTATION}`.",
         "",
         "## Loss",

@@ -46,8 +46,7 @@ AUGMENTATION = AugmentationSettings(
     desaturation=0.4,
 )  # fmt: skip
 #: A wider ridge than the default, and probabilities that are not shifted towards the rare class:
-#: both keep touching nuclei apart. (Up to step 2550 the shipped nuclei model was trained with a
-#: ridge of 1 px and class balance.)
+#: both keep touching nuclei apart.
 WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
 BATCH, CROP = 8, 160
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-3, 100
