@@ -1,0 +1,316 @@
+"""The Segment panel in a real viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_unet.core.model import Model
+from napari_unet.core.model_file import save_model
+from napari_unet.core.segmentation import segment
+from napari_unet.core.settings import InstanceSettings, TileSettings
+from napari_unet.widgets.segment import SegmentPanel
+
+
+def picture(shape: tuple[int, int] = (96, 128), seed: int = 0) -> np.ndarray:
+    """Bright squares on black: the hand-made network finds exactly these."""
+    random = np.random.default_rng(seed)
+    image = np.zeros(shape, np.float32)
+    for top in range(4, shape[0] - 12, 20):
+        for left in range(4, shape[1] - 12, 20):
+            size = int(random.integers(5, 12))
+            image[top : top + size, left : left + size] = 1
+    return image
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Any) -> Any:
+    """A viewer as napari hands it to widgets: private attributes are out of reach."""
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def panel(viewer: Any, bright_model: Model, qtbot: Any) -> Iterator[SegmentPanel]:
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.session.model = bright_model
+    panel.options.tiles.set_settings(TileSettings(tile=32, device="cpu"))
+    yield panel
+    panel.session.close()
+
+
+@pytest.fixture
+def done(panel: SegmentPanel, qtbot: Any) -> Callable[[], None]:
+    """Wait for the end of the segmentation and of the thresholds."""
+
+    def wait() -> None:
+        qtbot.waitUntil(lambda: not panel.running and not panel.thresholds.busy, timeout=60_000)
+
+    return wait
+
+
+def test_one_click_gives_objects_over_the_image(
+    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+) -> None:
+    """complaint 19: the result lies where the image lies."""
+    image = picture()
+    viewer.add_image(image, scale=(0.5, 0.5), translate=(3, 4), units="um")
+    panel.form.set_part("plane")
+    panel.start()
+    assert panel.button.running
+    done()
+    assert not panel.button.running
+    assert panel.error == ""
+    layer = panel.run.stream.layer
+    np.testing.assert_array_equal(layer.data, segment(bright_model, image))
+    assert tuple(layer.scale) == (0.5, 0.5)
+    assert tuple(layer.translate) == (3, 4)
+    assert {str(unit) for unit in layer.units} == {"micrometer"}
+    assert layer.editable
+    assert "objects" in panel.status
+
+
+def test_the_view_alone(panel: SegmentPanel, viewer: Any, done: Callable[[], None]) -> None:
+    image = picture()
+    viewer.add_image(image)
+    viewer.canvas.size = (40, 60)
+    viewer.scene.camera.center = (40, 60)
+    viewer.scene.camera.zoom = 1
+    panel.form.set_part("view")
+    panel.start()
+    done()
+    labels = panel.run.stream.layer.data
+    inside = np.zeros(labels.shape, bool)
+    inside[panel.run.request.region] = True
+    assert 0 < inside.sum() < inside.size / 2
+    np.testing.assert_array_equal(labels > 0, (image > 0.5) & inside)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: (i * 200).astype(np.uint8),
+        lambda i: (i * 40_000 + 3000).astype(np.uint16),
+        lambda i: i > 0.5,
+        lambda i: i.astype(np.float64) * 1e-3,
+        lambda i: da.from_array(i, chunks=32),
+        lambda i: zarr.array(i, chunks=(32, 32)),
+    ],
+    ids=["uint8", "uint16", "bool", "float64", "dask", "zarr"],
+)
+def test_any_kind_of_pixels(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None], make: Callable[[Any], Any]
+) -> None:
+    image = picture()
+    viewer.add_image(make(image))
+    panel.start()
+    done()
+    assert panel.error == ""
+    np.testing.assert_array_equal(panel.run.stream.layer.data > 0, image > 0.5)
+
+
+def test_multiscale_is_segmented_in_full_resolution(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    image = picture((192, 256))
+    viewer.add_image([image, image[::2, ::2]], multiscale=True)
+    panel.form.set_part("plane")
+    panel.start()
+    done()
+    np.testing.assert_array_equal(panel.run.stream.layer.data > 0, image > 0.5)
+
+
+def test_a_stack_with_channels_is_segmented_plane_by_plane(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    stack = np.stack([picture(seed=k) for k in range(3)])[:, None]
+    two = np.repeat(stack, 2, axis=1)
+    layer = viewer.add_image(two, scale=(4, 1, 2, 2), axis_labels=("z", "c", "y", "x"))
+    assert panel.form.channels.axis == 1
+    panel.form.channels.set_axis(None)
+    panel.form.set_part("everything")
+    assert panel.form.where.currentText() == "all 6 planes"
+    panel.start()
+    done()
+    labels = panel.run.stream.layer
+    assert labels.data.shape == layer.data.shape
+    np.testing.assert_array_equal(labels.data > 0, two > 0.5)
+    assert len(np.unique(labels.data)) == 1 + sum(
+        len(np.unique(labels.data[z, c])) - 1 for z in range(3) for c in range(2)
+    )
+    panel.form.channels.set_axis(1)
+    panel.start()
+    done()
+    assert "channel" in panel.error  # the network takes one
+    assert not panel.button.running
+
+
+def test_linked_objects_share_a_number_through_time(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    film = np.stack([picture()] * 3)
+    viewer.add_image(film)
+    panel.form.set_part("everything")
+    panel.options.link.setChecked(True)
+    panel.start()
+    done()
+    labels = panel.run.stream.layer.data
+    assert labels.max() == len(np.unique(labels[0])) - 1
+    np.testing.assert_array_equal(labels[0], labels[2])
+
+
+def test_thresholds_rerun_only_the_instance_step(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None], qtbot: Any
+) -> None:
+    image = picture()
+    image[37:43, 57:63] = 0.6  # between the squares, and less sure
+    viewer.add_image(image)
+    panel.form.set_part("plane")
+    panel.start()
+    done()
+    assert panel.run.stream.layer.data[40, 60] > 0
+    started: list[str] = []
+    panel.session.job_started.connect(lambda job: started.append(job.title))
+    panel.objects.set_settings(InstanceSettings(seed_threshold=0.95, mask_threshold=0.5))
+    assert not panel.run.stream.layer.editable
+    done()
+    assert panel.run.stream.layer.data[40, 60] == 0
+    assert panel.run.stream.layer.editable
+    assert "Segmentation" not in started
+    panel.objects.back_to_model()
+    done()
+    assert panel.run.stream.layer.data[40, 60] > 0
+    panel.objects.set_settings(InstanceSettings(min_size=60))
+    done()
+    sizes = np.bincount(panel.run.stream.layer.data.ravel())[1:]
+    assert sizes.min() >= 60
+
+
+def test_corrected_results_are_never_overwritten(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    """complaint 14, 15: neither by sliders nor by the next segmentation."""
+    viewer.add_image(picture())
+    panel.start()
+    done()
+    corrected = panel.run.stream.layer
+    corrected.paint((2, 2), 200)
+    kept = corrected.data.copy()
+    panel.objects.set_settings(InstanceSettings(min_size=60))
+    done()
+    assert panel.run.stream.layer is not corrected
+    np.testing.assert_array_equal(corrected.data, kept)
+    panel.start()
+    done()
+    assert corrected in viewer.layers
+    np.testing.assert_array_equal(corrected.data, kept)
+    before = len(viewer.layers)
+    panel.start()  # the last one was not touched: it is replaced
+    done()
+    assert len(viewer.layers) == before
+
+
+def test_use_as_annotation_and_undo(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    image = picture()
+    viewer.add_image(image)
+    panel.start()
+    panel.result.use_as_annotation()
+    assert "Wait" in panel.error
+    done()
+    panel.result.use_as_annotation()
+    assert panel.error == ""
+    annotation = panel.session.annotation
+    assert annotation.data.dtype == np.int32
+    np.testing.assert_array_equal(annotation.data > 0, image > 0.5)
+    panel.result.use_as_annotation()
+    assert "already" in panel.error
+    annotation.undo()
+    assert not annotation.data.any()
+    result = panel.run.stream.layer
+    result.selected_label = int(result.data[6, 6])
+    panel.result.set_scope("selected")
+    viewer.layers.selection.active = result
+    panel.result.use_as_annotation()
+    assert len(np.unique(annotation.data)) == 2
+    panel.result.set_scope("boxes")
+    panel.result.use_as_annotation()
+    assert "box" in panel.error
+
+
+def test_probability_layer(panel: SegmentPanel, viewer: Any, done: Callable[[], None]) -> None:
+    image = picture()
+    viewer.add_image(image)
+    panel.options.probabilities.setChecked(True)
+    panel.start()
+    done()
+    layer = next(layer for layer in viewer.layers if layer.name.endswith("probability"))
+    np.testing.assert_array_equal(layer.data > 0.5, image > 0.5)
+
+
+def test_seams_are_checked_and_told_in_one_sentence(
+    panel: SegmentPanel, viewer: Any, qtbot: Any
+) -> None:
+    """complaint 17"""
+    viewer.add_image(picture())
+    panel.result.check_seams()
+    qtbot.waitUntil(panel.result.seams.isEnabled, timeout=60_000)
+    assert "no seams" in panel.status
+    assert panel.error == ""
+
+
+def test_the_size_of_painted_cells_is_measured(panel: SegmentPanel, viewer: Any) -> None:
+    viewer.add_image(picture())
+    panel.measure()
+    assert "Paint" in panel.error
+    labels = np.zeros((96, 128), np.int32)
+    viewer.add_labels(labels, name="painted")
+    panel.measure()
+    assert "paint at least one" in panel.error
+    labels[10:20, 10:20] = 1
+    panel.measure()
+    assert panel.error == ""
+    assert panel.form.cell_size() == pytest.approx(11.3, abs=0.1)
+
+
+def test_without_image_or_model_one_sentence_says_so(panel: SegmentPanel, viewer: Any) -> None:
+    panel.start()
+    assert panel.error == "Choose the image to segment."
+    assert not panel.button.running
+
+
+@pytest.mark.parametrize("bad", ["nan", "rgb", "pickle"])
+def test_what_cannot_be_segmented_leaves_the_panel_ready(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None], bad: str, tmp_path: Any
+) -> None:
+    image = picture()
+    if bad == "nan":
+        image[50, 50] = np.nan
+    viewer.add_image(np.stack([image] * 3, axis=-1) if bad == "rgb" else image, rgb=bad == "rgb")
+    if bad == "pickle":
+        (tmp_path / "model.safetensors").write_bytes(b"\x80\x04junk")
+        panel.form.model.choose_file(tmp_path / "model.safetensors")
+    panel.start()
+    done()
+    assert panel.error
+    assert "unexpected" not in panel.error
+    assert not panel.button.running
+    assert len(viewer.layers) == 1  # no empty result stays behind
+
+
+def test_a_model_file_is_opened_and_used(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None], bright_model: Model, tmp_path: Any
+) -> None:
+    image = picture()
+    viewer.add_image(image)
+    save_model(bright_model, tmp_path / "saved.safetensors")
+    panel.form.model.choose_file(tmp_path / "saved.safetensors")
+    panel.start()
+    done()
+    np.testing.assert_array_equal(panel.run.stream.layer.data > 0, image > 0.5)
