@@ -109,10 +109,24 @@ def grown_seeds(values: npt.NDArray[np.float32], settings: InstanceSettings) -> 
     inside = flooded[rows, columns]
     rim = np.where(inside, labels[rows, columns], 0)
     grown = watershed(  # type: ignore[no-untyped-call]
-        -values[rows, columns], rim, connectivity=1, mask=inside
+        _elevation(values[rows, columns], rim), rim, connectivity=1, mask=inside
     )
     labels[rows, columns][inside] = grown[inside]
     return labels
+
+
+def _elevation(values: npt.NDArray[np.float32], rim: Labels) -> npt.NDArray[np.float64]:
+    """Return what is flooded: probable pixels low, the rim of the seeds lowest.
+
+    Among equal pixels the flood takes the one it reached first, but starts from equal seed pixels
+    in an order that depends on everything else in the array. Here they start in scan order: what
+    happens in one component of the mask depends on nothing outside of it.
+    """
+    elevation = -values.astype(np.float64)
+    start = np.flatnonzero(rim)
+    by_height = start[np.argsort(elevation.ravel()[start], kind="stable")]
+    elevation.ravel()[by_height] = np.linspace(-3, -2, len(start), endpoint=False)
+    return elevation
 
 
 def _beside(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

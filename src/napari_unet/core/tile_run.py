@@ -106,7 +106,8 @@ class TileRun:
         else:
             height = width = tile
         self._queue = TileQueue(cut(region, (height, width), self._grid))
-        self._limit = max(height, width)
+        self._limit = -(-max(height, width) // self._grid) * self._grid
+        self._limit_now = self._limit
         self._last_focus: tuple[float, float] | None = None
         self._pixels_per_second: float | None = None
         self._ahead: tuple[Box, Future[Pixels]] | None = None
@@ -146,6 +147,7 @@ class TileRun:
             limit = min(limit, self._watched_limit(moved))
         # Boxes are cut on the grid, so a side between two of its lines is rounded up, as cut does.
         limit = max(1, -(-limit // self._grid)) * self._grid
+        self._limit_now = limit
         box = self._queue.nearest(focus)
         while max(box.shape) > limit:
             self._queue.take(box)
@@ -193,7 +195,7 @@ class TileRun:
         self._ahead = None
         if len(self._queue):
             box = self._queue.nearest(self._last_focus)
-            if max(box.shape) <= self._limit:
+            if max(box.shape) <= self._limit_now:
                 request = TileRequest.of(box, self._factor)
                 self._ahead = box, reader.submit(self._read_request, request)
 
