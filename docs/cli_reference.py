@@ -22,7 +22,6 @@ overwritten; 130 interrupted with Ctrl+C, with what was done kept.
 
 def page() -> str:
     """Return the page: the full help of every command."""
-    os.environ["COLUMNS"] = "100"
     parser = build_parser(["--help-all"])
     parts = [_HEAD, _section("napari-unet", parser)]
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
@@ -35,4 +34,5 @@ def _section(title: str, parser: argparse.ArgumentParser) -> str:
 
 
 if __name__ == "__main__":
+    os.environ["COLUMNS"] = "100"
     PAGE.write_text(page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The command line as users meet it: bad input is one sentence, status 2, and nothing is touched."""
+"""Bad input on the command line: one sentence, status 2, and nothing is touched."""
 
 from __future__ import annotations
 

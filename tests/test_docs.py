@@ -1,0 +1,44 @@
+"""The documentation agrees with the program, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_command_line_reference_is_what_help_says(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "docs/cli_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    assert module.page() == written, "write it again: python docs/cli_reference.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_readme_has_exactly_two_commands_to_set_up():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("## Set up")[1].split("```")[1]
+    commands = [line.split("#")[0].strip() for line in block.splitlines()[1:] if line.strip()]
+    assert commands == ["make demo", "make test"]
+
+
+def test_every_format_of_the_program_is_in_the_export_page():
+    from napari_unet.io.registry import formats
+
+    text = (ROOT / "docs/how-to/export.md").read_text(encoding="utf-8")
+    for each in formats():
+        assert f"`{each.name}`" in text
