@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--training", type=Path, default=Path(".scratch"))
     parser.add_argument("--output", type=Path, default=Path("src/napari_unet/models"))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), help="kinds to score")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seed-threshold", type=float, default=0.5)
     parser.add_argument("--mask-threshold", type=float, default=0.5)
@@ -118,7 +119,7 @@ def main() -> None:
     )
     model = replace(model_from_checkpoint(folder, options.name), instances=thresholds)
     save_model(model, options.output / f"{options.name}.safetensors", half=True)
-    held = [i for i in read_collection(options.data, KINDS) if i.held_out]
+    held = [i for i in read_collection(options.data, tuple(options.kinds)) if i.held_out]
     scores = evaluate(model, held, ("true size", "estimated"))
     text = card(options.name, folder, scores, options.seed)
     (options.output / f"{options.name}.md").write_text(text, encoding="utf-8")
