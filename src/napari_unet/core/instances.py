@@ -238,7 +238,8 @@ class StreamingInstances:
         self.settings = settings or InstanceSettings()
         self._foreground = np.zeros(shape, np.float32)
         self._labels = np.zeros(shape, np.int32)
-        self._boxes: dict[int, Slices] = {}
+        # Tiles that objects at the border of a tile lie on.
+        self._places: dict[int, list[Slices]] = {}
         self._last_id = 0
 
     @property
@@ -263,7 +264,7 @@ class StreamingInstances:
         tile = without_small(tile, self.settings.min_size, spared=cut)
         if self.settings.fill_holes:
             fill_holes(tile)
-        numbers, changed = self._stitched_ids(slices, tile)
+        numbers, changed = self._stitched_ids(slices, tile, cut)
         tile = numbers[tile]
         self._labels[slices] = tile
         patches = [LabelPatch(slices, tile.copy())]
@@ -274,13 +275,19 @@ class StreamingInstances:
         """Return the final labels of everything that was added."""
         return label_instances(self._foreground, self.settings)
 
-    def _stitched_ids(self, slices: Slices, tile: Labels) -> tuple[Labels, list[Slices]]:
+    def _stitched_ids(
+        self, slices: Slices, tile: Labels, cut: npt.NDArray[np.int32]
+    ) -> tuple[Labels, list[Slices]]:
         """Return the plane's id of each of the tile's labels, and boxes where ids changed.
 
         An object takes the id of the one it continues; where it connects several, the oldest id
-        replaces the others.
+        replaces the others. ``cut`` are the labels at the border of the tile: only these can be
+        renamed later, so their place is remembered.
         """
-        numbers = np.zeros(int(tile.max(initial=0)) + 1, np.int32)
+        count = int(tile.max(initial=0))
+        numbers = np.arange(self._last_id, self._last_id + count + 1, dtype=np.int32)
+        numbers[0] = 0
+        self._last_id += count
         joined: dict[int, set[int]] = {}
         for inner, outer in self._touching(slices, tile):
             joined.setdefault(inner, set()).add(outer)
@@ -291,15 +298,12 @@ class StreamingInstances:
             numbers[inner] = ids[0]
             for old in ids[1:]:
                 replaced[old] = ids[0]
-                changed.append(self._rename(old, ids[0]))
-        for label, box in enumerate(ndimage.find_objects(tile), start=1):
-            if box is None:
-                continue
-            if numbers[label] == 0:
-                self._last_id += 1
-                numbers[label] = self._last_id
-            numbers[label] = _resolved(replaced, int(numbers[label]))
-            self._extend(int(numbers[label]), _moved(box, slices))
+                changed += self._rename(old, ids[0])
+        for label in cut.tolist():
+            if label:
+                number = _resolved(replaced, int(numbers[label]))
+                numbers[label] = number
+                self._places.setdefault(number, []).append(slices)
         return numbers, changed
 
     def _touching(self, slices: Slices, tile: Labels) -> set[tuple[int, int]]:
@@ -330,16 +334,17 @@ class StreamingInstances:
             pairs.update(zip(inner[both].tolist(), outer[both].tolist(), strict=True))
         return pairs
 
-    def _rename(self, old: int, new: int) -> Slices:
-        box = self._boxes.pop(old)
-        view = self._labels[box]
-        view[view == old] = new
-        self._extend(new, box)
-        return box
-
-    def _extend(self, label: int, box: Slices) -> None:
-        held = self._boxes.get(label)
-        self._boxes[label] = box if held is None else _hull(held, box)
+    def _rename(self, old: int, new: int) -> list[Slices]:
+        """Give an object another id and return the boxes it covers, one per tile."""
+        boxes = []
+        for place in self._places.pop(old):
+            tile = self._labels[place]
+            own = tile == old
+            rows, columns = _bounds(own)
+            tile[own] = new
+            boxes.append(_moved((rows, columns), place))
+            self._places.setdefault(new, []).append(place)
+        return boxes
 
 
 def _resolved(replaced: dict[int, int], label: int) -> int:
@@ -352,12 +357,5 @@ def _moved(box: tuple[slice, ...], origin: Slices) -> Slices:
     rows, columns = (
         slice(part.start + base.start, part.stop + base.start)
         for part, base in zip(box, origin, strict=True)
-    )
-    return rows, columns
-
-
-def _hull(a: Slices, b: Slices) -> Slices:
-    rows, columns = (
-        slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
     )
     return rows, columns
