@@ -99,7 +99,8 @@ class PaintBox(QWidget):
         self._connections = Connections()
         self._connections.connect(session.annotation_changed, self._watch)
         session.closing.connect(self.let_go)
-        self.destroyed.connect(lambda *_: self._connections.clear())
+        # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
+        self.destroyed.connect(self._connections.clear)
         self._watch(session.annotation)
 
     def let_go(self) -> None:

@@ -55,14 +55,15 @@ class LayerChooser(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        connections = Connections()
+        self._connections = connections = Connections()
         events = session.viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
             connections.connect(emitter, self._on_layers)
         if follows is not None:
             connections.connect(getattr(session, f"{follows}_changed"), self._show)
         session.closing.connect(connections.clear)
-        self.destroyed.connect(lambda *_: connections.clear())
+        # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
+        self.destroyed.connect(connections.clear)
         self._refill(getattr(session, follows) if follows else None)
         self.activated.connect(self._on_activated)
 

@@ -71,10 +71,11 @@ class ModelChooser(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        connections = Connections()
+        self._connections = connections = Connections()
         connections.connect(session.model_changed, self._on_model)
         session.closing.connect(connections.clear)
-        self.destroyed.connect(lambda *_: connections.clear())
+        # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
+        self.destroyed.connect(connections.clear)
         if session.model is not None:
             self._own.insert(0, _trained(session.model))
         self._fill(self._own[0].key if self._own and take_new else None)

@@ -50,7 +50,8 @@ class Panel(QWidget):
         self.setMinimumWidth(280)
         connections = self.connections
         self.session.closing.connect(connections.clear)
-        self.destroyed.connect(lambda *_: connections.clear())
+        # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
+        self.destroyed.connect(connections.clear)
 
     def add_group(self, title: str) -> QFormLayout:
         """Append a titled group and return its form layout."""
