@@ -67,9 +67,10 @@ def test_undo_and_assignment_only_raise_suspicion(qtbot: Any) -> None:
     suspicious.clear()
     layer.undo()
     assert suspicious and len(painted) == 1
-    suspicious.clear()
+    replaced: list[int] = []
+    _watcher.replaced.connect(lambda: replaced.append(1))
     layer.data = np.ones((40, 50), np.int32)
-    assert suspicious and len(painted) == 1
+    assert replaced and len(painted) == 1
 
 
 def test_nothing_is_heard_after_stopping(qtbot: Any) -> None:

@@ -85,8 +85,19 @@ def new_annotation(session: Session, image: Image) -> Labels:
     Labels
         int32, with the image's leading axes (without channels), scale, translation and units.
         A stack larger than a quarter of the free memory is kept in a temporary file.
+
+    Raises
+    ------
+    AnnotationError
+        If the channels are not the first axis: napari matches the axes of layers from the last
+        one backwards, so the planes of the annotation would follow the channels' slider.
     """
     axis = channel_axis_of(image)
+    if axis:
+        raise AnnotationError(
+            f"The channels of {image.name!r} are not its first axis, so labels cannot lie on it: "
+            "choose Layers > Data > Split Stack and paint on one of the channels."
+        )
     shape = source_of(image, axis).label_shape
     layer = session.viewer.add_labels(
         allocate(shape, np.int32),

@@ -88,7 +88,7 @@ class Backup(QObject):
                 return
             # The layer got an array of another kind: its journal starts again.
             self._drop(journal)
-            self._begin(layer)
+            self._begin(layer, everything=True)
 
     def begin(self) -> None:
         """Back up the present annotation as it is, without waiting for the first stroke."""
@@ -107,10 +107,11 @@ class Backup(QObject):
         self._watcher = PaintWatcher(layer, self)
         self._watcher.painted.connect(self._on_painted)
         self._watcher.maybe_changed.connect(self._on_maybe_changed)
+        self._watcher.replaced.connect(self._on_replaced)
         # A long stroke says nothing of itself before it ends, but what it drew is redrawn.
         self._layer_connections.connect(layer.events.labels_update, self._on_drawn)
 
-    def _begin(self, layer: Labels) -> None:
+    def _begin(self, layer: Labels, *, everything: bool = False) -> None:
         number, start = this_process()
         header = JournalHeader(
             name=layer.name,
@@ -130,8 +131,9 @@ class Backup(QObject):
             self._give_up(error)
             return
         self._journals.append((layer, journal))
-        if not _starts_empty(layer) and type(layer.data) is np.ndarray:
-            journal.mark_all()  # arrays in files (zarr, memory maps) are safe without it
+        # Arrays in files (zarr, memory maps) are safe as they are.
+        if (everything or not _starts_empty(layer)) and type(layer.data) is np.ndarray:
+            journal.mark_all()
         self._start_timer()
 
     def _on_painted(self, blocks: list[Block]) -> None:
@@ -166,6 +168,16 @@ class Backup(QObject):
         journal = self.journal
         if journal is not None:
             journal.mark_written()
+            self._start_timer()
+
+    def _on_replaced(self) -> None:
+        if self._layer is None:
+            return
+        journal = self.journal
+        if journal is None:
+            self._begin(self._layer, everything=True)
+        else:
+            journal.mark_all()
             self._start_timer()
 
     def _start_timer(self) -> None:

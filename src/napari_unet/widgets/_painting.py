@@ -25,7 +25,9 @@ class PaintWatcher(QObject):
     painted
         A finished stroke, fill, polygon or ``data_setitem``: list of :data:`Block`, half open.
     maybe_changed
-        Undo, redo, new data, or just another plane in view: compare to know.
+        Undo, redo, or just another plane in view: compare to know.
+    replaced
+        The layer got another array.
 
     Notes
     -----
@@ -35,13 +37,14 @@ class PaintWatcher(QObject):
 
     painted = Signal(list)
     maybe_changed = Signal()
+    replaced = Signal()
 
     def __init__(self, layer: Labels, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.layer = layer
         self._connections = Connections()
         self._connections.connect(layer.events.paint, self._on_paint)
-        self._connections.connect(layer.events.set_data, self._on_data)
+        self._connections.connect(layer.events.set_data, self._on_set_data)
         self._connections.connect(layer.events.data, self._on_data)
 
     def stop(self) -> None:
@@ -53,8 +56,11 @@ class PaintWatcher(QObject):
         if blocks:
             self.painted.emit(blocks)
 
-    def _on_data(self, _event: Any = None) -> None:
+    def _on_set_data(self, _event: Any = None) -> None:
         self.maybe_changed.emit()
+
+    def _on_data(self, _event: Any = None) -> None:
+        self.replaced.emit()
 
 
 def block_of(atom: Any, ndim: int) -> Block | None:

@@ -140,6 +140,7 @@ class LiveAnnotation(QObject):
             self._watcher = PaintWatcher(layer, self)
             self._watcher.painted.connect(self._on_painted)
             self._watcher.maybe_changed.connect(self._on_maybe_changed)
+            self._watcher.replaced.connect(self._on_maybe_changed)
         self._rebuild()
 
     def _watch_boxes(self, shapes: Any) -> None:
@@ -153,8 +154,11 @@ class LiveAnnotation(QObject):
         if layer is None:
             return
         self.painted.emit(layer, blocks)
-        boxes = [box_on_plane(block, self.index) for block in blocks]
-        self._dirty += [box for box in boxes if box is not None]
+        if self.target is None:
+            self._compare_all = True  # whatever is built next is compared when it is there
+        else:
+            boxes = [box_on_plane(block, self.index) for block in blocks]
+            self._dirty += [box for box in boxes if box is not None]
         self._stroke_timer.start()
         self._size_timer.start()
         self._session.annotation_edited.emit(layer)

@@ -1,0 +1,223 @@
+"""Complaint 14: what was painted a second ago survives kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet.io import journal as journal_file
+from napari_unet.io.journal import read_journal, unfinished
+from napari_unet.widgets import _backup
+from napari_unet.widgets._annotation_layer import new_annotation
+from napari_unet.widgets._recovery import RecoveryOffer
+from napari_unet.widgets.session import Session, session_of
+
+
+@pytest.fixture
+def session(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setattr(_backup, "FLUSH_MS", 20)
+    session = session_of(viewer)
+    session.backup  # noqa: B018
+    new_annotation(session, session.image)
+    return session
+
+
+def wait_written(qtbot: Any, session: Session) -> None:
+    backup = session.backup
+    qtbot.waitUntil(lambda: backup.journal is not None, timeout=5000)
+    qtbot.waitUntil(lambda: not backup.journal.waiting and not backup._timer.isActive())
+
+
+def test_nothing_is_written_before_the_first_stroke(session: Session, journals: Path) -> None:
+    session.backup.flush()
+    assert list(journals.iterdir()) == []
+
+
+def test_strokes_undo_and_new_data_are_in_the_file(session: Session, qtbot: Any) -> None:
+    layer = session.annotation
+    for action in (
+        lambda: layer.paint((20, 20), 1),
+        lambda: layer.paint((20, 70), -1),
+        layer.undo,
+        layer.redo,
+        lambda: setattr(layer, "data", np.full_like(layer.data, 3)),
+    ):
+        action()
+        wait_written(qtbot, session)
+        assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
+
+
+def test_a_stroke_that_goes_on_is_written_before_it_ends(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """napari tells about a stroke when the mouse button is released, seconds later perhaps."""
+    monkeypatch.setattr(_backup, "FLUSH_MS", 20)
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((3, 300, 400)))
+    viewer.dims.set_current_step(0, 2)
+    session = session_of(viewer)
+    session.backup  # noqa: B018
+    layer = new_annotation(session, session.image)
+    with layer.block_history():
+        for column in range(20, 380, 20):
+            layer.paint((2, 290, column), 5)
+        wait_written(qtbot, session)
+        assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
+        assert layer.data[2].any()
+
+
+def test_a_new_shape_or_type_begins_a_new_journal(session: Session, qtbot: Any) -> None:
+    layer = session.annotation
+    layer.paint((20, 20), 1)
+    wait_written(qtbot, session)
+    first = session.backup.journal
+    layer.data = np.ones((30, 40), np.int32)
+    qtbot.waitUntil(lambda: session.backup.journal is not first)
+    wait_written(qtbot, session)
+    assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
+
+
+def test_labels_that_were_there_before_are_in_the_file(viewer: Any, qtbot: Any) -> None:
+    session = session_of(viewer)
+    labels = np.zeros((64, 80), np.uint16)
+    labels[5:9, 5:9] = 9
+    layer = viewer.add_labels(labels)
+    session.annotation = layer
+    session.backup  # noqa: B018
+    layer.paint((40, 40), 2)
+    wait_written(qtbot, session)
+    assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
+
+
+def test_deleting_the_layer_or_closing_napari_closes_the_journal(
+    session: Session, qtbot: Any, journals: Path
+) -> None:
+    session.annotation.paint((20, 20), 1)
+    wait_written(qtbot, session)
+    path = session.backup.journal.path
+    session.viewer.layers.remove(session.annotation)
+    assert read_journal(path).closed
+    new_annotation(session, session.image).paint((5, 5), 1)
+    wait_written(qtbot, session)
+    path = session.backup.journal.path
+    session.viewer.close()
+    assert read_journal(path).closed
+    assert unfinished(journals) == []
+
+
+def test_a_full_disk_is_said_once_and_painting_goes_on(
+    session: Session, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    session.backup.failed.connect(said.append)
+    session.annotation.paint((20, 20), 1)
+
+    def full(*_arguments: Any, **_more: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal_file.Journal, "flush", full)
+    qtbot.waitUntil(lambda: bool(said))
+    session.annotation.paint((30, 30), 2)
+    qtbot.wait(60)
+    assert len(said) == 1 and "No space left" in said[0]
+    assert session.annotation.data[30, 30] == 2
+
+
+_PAINTER = """
+    import sys
+    import numpy as np
+    from pathlib import Path
+    import napari
+    from qtpy.QtCore import QTimer
+    from napari_unet.widgets import _places
+    _places.journal_folder = lambda: Path(sys.argv[1])
+    from napari_unet.widgets.annotate import AnnotatePanel
+
+    viewer = napari.Viewer(show=False)
+    viewer.add_image(np.zeros((3, 300, 700)), name="cells", scale=(2, 0.5, 0.5))
+    panel = AnnotatePanel(viewer)
+    panel.make_annotation()
+    layer = panel.session.annotation
+    layer.paint((0, 50, 60), 1)
+    layer.paint((0, 50, 90), 2)
+    layer.undo()
+    layer.paint((2, 290, 690), -1)
+    np.save(sys.argv[2], layer.data)
+    QTimer.singleShot(1000, lambda: print("painted", flush=True))
+    napari.run()
+"""
+
+
+def test_painted_labels_survive_sigkill(
+    make_napari_viewer: Callable[..., Any], tmp_path: Path, journals: Path, qtbot: Any
+) -> None:
+    """A program is killed one second after a stroke; the next one offers to bring it back."""
+    script, truth = tmp_path / "painter.py", tmp_path / "truth.npy"
+    script.write_text(textwrap.dedent(_PAINTER))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(journals), str(truth)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "painted"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    time.sleep(0.05)
+    assert len(unfinished(journals)) == 1
+
+    viewer = make_napari_viewer()
+    offer = RecoveryOffer(session_of(viewer))
+    qtbot.addWidget(offer)
+    offer.look()
+    assert not offer.isHidden() and "'cells'" in offer.text.text()
+    offer.restore()
+    layer = viewer.layers["cells annotation"]
+    assert np.array_equal(layer.data, np.load(truth))
+    assert tuple(layer.scale) == (2, 0.5, 0.5)
+    assert session_of(viewer).annotation is layer
+    assert offer.isHidden()
+    # The old file is gone and a new one holds the same labels.
+    assert unfinished(journals) == []
+    (path,) = journals.iterdir()
+    assert np.array_equal(read_journal(path).labels, layer.data)
+
+
+def test_an_offer_can_be_refused(viewer: Any, journals: Path, qtbot: Any) -> None:
+    header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
+    for _ in range(2):
+        journal_file.new_journal(journals, header).close(in_order=False)
+    offer = RecoveryOffer(session_of(viewer))
+    qtbot.addWidget(offer)
+    offer.look()
+    offer.discard()
+    assert not offer.isHidden()
+    offer.discard()
+    assert offer.isHidden() and list(journals.iterdir()) == []
+
+
+def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: Any) -> None:
+    header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
+    journal = journal_file.new_journal(journals, header)
+    journal.close(in_order=False)
+    offer = RecoveryOffer(session_of(viewer))
+    qtbot.addWidget(offer)
+    failed: list[str] = []
+    offer.failed.connect(failed.append)
+    offer.look()
+    journal.path.write_bytes(b"damaged")
+    offer.restore()
+    assert len(failed) == 1 and journal.path.exists() and offer.isHidden()
