@@ -19,7 +19,9 @@ _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """Translate an operating system error met while writing ``path`` into one sentence."""
     target = Path(path)
-    if error.errno in _NO_ROOM:
+    # numpy reports a write that was cut short without an error number.
+    cut_short = error.errno is None and "written" in str(error)
+    if error.errno in _NO_ROOM or cut_short:
         why = "there is no room left for it; free some space or choose another folder"
     elif error.errno in _NOT_ALLOWED:
         why = f"writing to {str(target.parent)!r} is not allowed; choose another folder"

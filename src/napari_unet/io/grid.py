@@ -49,7 +49,8 @@ def unit_name(text: Any) -> str:
     Unknown units stay as they are.
     """
     name = "" if text is None else str(text).strip()
-    return _SPELLINGS.get(name.lower(), _SPELLINGS.get(name, name))
+    lower = name.lower()
+    return _SPELLINGS.get(lower, lower if lower in _SYMBOLS else name)
 
 
 def unit_symbol(name: str) -> str:

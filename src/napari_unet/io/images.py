@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from napari_unet.io.grid import Grid
 #: Larger TIFF files are not read as a whole: they are memory-mapped or read chunk by chunk.
 LAZY_BYTES = 1_000_000_000
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
+#: Pillow's modes that are no plain gray or RGB(A) values, and what they become.
+_PLAIN_MODES = {"P": "RGB", "PA": "RGBA", "LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 #: What decoders raise for files that are truncated or not what their name says.
 _DECODER_ERRORS = (
     OSError,
@@ -75,7 +78,7 @@ def read_image(path: str | Path) -> ImageFile:
     Parameters
     ----------
     path
-        TIFF (plain, ImageJ, OME), PNG, JPEG and whatever else imageio reads, ``.npy``, or a Zarr
+        TIFF (plain, ImageJ, OME), PNG, JPEG and whatever else Pillow reads, ``.npy``, or a Zarr
         folder (an array or OME-Zarr, of which the full resolution is taken).
 
     Returns
@@ -172,14 +175,25 @@ def _read_npy(path: Path) -> ImageFile:
 
 
 def _read_picture(path: Path) -> ImageFile:
-    import imageio.v3 as imageio
+    from PIL import Image
 
-    data = np.asarray(imageio.imread(path))
-    if data.ndim == 3 and data.shape[-1] == 2:
-        data = data[..., 0]  # gray with alpha
-    rgb = data.ndim == 3 and data.shape[-1] in (3, 4)
-    if data.ndim != 2 and not rgb:
-        raise InputError(f"{path.name!r} is an animation, not an image; save it as a TIFF stack.")
+    try:
+        with Image.open(path) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise InputError(
+                    f"{path.name!r} is an animation, not an image; save it as a TIFF stack."
+                )
+            plain = (
+                picture.convert(_PLAIN_MODES[picture.mode])
+                if (picture.mode in _PLAIN_MODES)
+                else picture
+            )
+            data = np.asarray(plain)
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path.name!r} is too large for its format; save it as TIFF or OME-Zarr."
+        ) from error
+    rgb = data.ndim == 3
     grid = Grid.of(data.ndim, axes="YXS" if rgb else "YX")
     return ImageFile(data, grid, 2 if rgb else None, rgb, path.stem)
 
@@ -228,10 +242,12 @@ def _tiff_pixels(path: Path, series: Any) -> Any:
     if series.nbytes <= LAZY_BYTES:
         return series.asarray()
     if series.dataoffset is not None:
-        return tifffile.memmap(path, mode="r", series=series.index)
+        return tifffile.memmap(path, mode="r", series=0)
     import zarr
 
-    # The store keeps the file open for as long as the array is used.
-    store = tifffile.imread(path, aszarr=True, series=series.index, level=0)
+    store = tifffile.imread(path, aszarr=True, series=0, level=0)
     opened = zarr.open(store, mode="r")
-    return opened if isinstance(opened, zarr.Array) else opened["0"]
+    array = opened if isinstance(opened, zarr.Array) else opened["0"]
+    # The store keeps the file open for as long as the array is used, and no longer.
+    weakref.finalize(array, store.close)
+    return array

@@ -79,16 +79,18 @@ def _write(path: str | Path, array: npt.NDArray[Any], grid: Grid | None) -> None
     grid = grid_for(array, grid)
     hyperstack = _as_hyperstack(array, grid.axes)
     entries, resolution = imagej_metadata(grid)
-    large = array.nbytes > _LARGEST_CLASSIC
-    options: dict[str, Any] = {"photometric": "minisblack", "resolution": resolution}
-    if array.dtype == np.uint16 and not large:
-        entries["mode"] = "grayscale"
-        options |= {"imagej": True, "metadata": {"axes": _IMAGEJ_ORDER, **entries}}
-    else:
-        text = _imagej_description(hyperstack.shape, entries)
-        options |= {"description": text, "metadata": None, "bigtiff": large}
+    # The range ImageJ shows at first; else it stretches the first plane's labels.
+    entries |= {"min": 0.0, "max": float(max(1, int(array.max(initial=0))))}
     with atomic_file(path) as temporary:
-        tifffile.imwrite(temporary, hyperstack, **options)
+        tifffile.imwrite(
+            temporary,
+            hyperstack,
+            photometric="minisblack",
+            resolution=resolution,
+            description=_imagej_description(hyperstack.shape, entries).encode(),
+            metadata=None,
+            bigtiff=array.nbytes > _LARGEST_CLASSIC,
+        )
 
 
 def _as_hyperstack(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:

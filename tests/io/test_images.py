@@ -1,0 +1,234 @@
+"""Images of every kind come with their axes, pixel size and unit; other files are refused."""
+
+from __future__ import annotations
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+import napari_unet.io.images as images
+from napari_unet.core.errors import InputError
+from napari_unet.io.grid import Grid
+from napari_unet.io.images import file_name_stem, read_image, read_labels
+
+GRAY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
+RGB = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+
+
+def test_plain_tiff(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRAY)
+    image = read_image(path)
+    assert (image.data == GRAY).all()
+    assert (image.axes, image.channel_axis, image.rgb, image.name) == ("YX", None, False, "a")
+    assert image.grid.pixel_size is None
+
+
+def test_resolution_per_inch_is_a_printing_resolution(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY, resolution=(72, 72), resolutionunit="INCH")
+    assert read_image(tmp_path / "a.tif").grid.pixel_size is None
+
+
+def test_resolution_per_centimetre_is_a_pixel_size(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY, resolution=(20000, 40000), resolutionunit=3)
+    grid = read_image(tmp_path / "a.tif").grid
+    assert grid.pixel_size == pytest.approx((0.25, 0.5))
+    assert grid.unit == "micrometer"
+
+
+def test_imagej_hyperstack(tmp_path):
+    stack = np.zeros((2, 3, 4, 20, 30), np.uint16)
+    metadata = {"axes": "TZCYX", "unit": "micron", "spacing": 2.0, "finterval": 30.0}
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(5, 4), metadata=metadata)
+    image = read_image(tmp_path / "a.tif")
+    assert image.data.shape == stack.shape
+    assert image.channel_axis == 2
+    assert image.grid.scale == pytest.approx((30, 2, 1, 0.25, 0.2))
+    assert image.plane_grid.axes == "TZYX"
+    assert image.plane_grid.units == ("second", "micrometer", "micrometer", "micrometer")
+
+
+def test_ome_tiff(tmp_path):
+    metadata = {
+        "axes": "CYX",
+        "PhysicalSizeX": 0.2,
+        "PhysicalSizeY": 300,
+        "PhysicalSizeYUnit": "nm",
+    }
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.stack([GRAY] * 2), ome=True, metadata=metadata)
+    image = read_image(tmp_path / "a.ome.tif")
+    assert image.channel_axis == 0
+    assert image.name == "a"
+    assert image.grid.scale[1:] == (300, 0.2)
+    assert image.grid.units[1:] == ("nanometer", "micrometer")
+
+
+def test_colours_in_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
+    image = read_image(tmp_path / "a.tif")
+    assert (image.data == RGB).all()
+    assert (image.axes, image.channel_axis, image.rgb) == ("YXS", 2, True)
+
+
+def test_a_stack_of_unknown_axis_is_taken_as_depth(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GRAY] * 4), photometric="minisblack")
+    assert read_image(tmp_path / "a.tif").axes == "ZYX"
+
+
+def test_axes_of_length_1_in_front_are_dropped(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY[None, None], photometric="minisblack")
+    assert read_image(tmp_path / "a.tif").data.shape == GRAY.shape
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_large_tiff_is_not_read_as_a_whole(tmp_path, monkeypatch, tile):
+    """Complaint 18: memory-mapped when contiguous, chunk by chunk when compressed."""
+    path = tmp_path / "a.tif"
+    compression = "zlib" if tile else None
+    tifffile.imwrite(path, GRAY, tile=tile, compression=compression)
+    monkeypatch.setattr(images, "LAZY_BYTES", 10)
+    data = read_image(path).data
+    assert not isinstance(data, np.ndarray) or isinstance(data, np.memmap)
+    assert (np.asarray(data[3:9, 5:25]) == GRAY[3:9, 5:25]).all()
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "jpg"])
+def test_pictures(tmp_path, ending):
+    imageio.imwrite(tmp_path / f"a.{ending}", RGB)
+    image = read_image(tmp_path / f"a.{ending}")
+    assert image.rgb and image.data.shape == RGB.shape
+    imageio.imwrite(tmp_path / f"b.{ending}", RGB[..., 0])
+    image = read_image(tmp_path / f"b.{ending}")
+    assert image.channel_axis is None
+    if ending != "jpg":
+        assert (image.data == RGB[..., 0]).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "CMYK", "1"])
+def test_other_colour_modes(tmp_path, mode):
+    ending = "tiff" if mode == "CMYK" else "png"
+    picture = Image.fromarray(RGB).convert("L" if mode == "LA" else "RGB").convert(mode)
+    picture.save(tmp_path / f"a.{ending}")
+    image = read_image(tmp_path / f"a.{ending}")
+    assert image.data.shape[:2] == (20, 30)
+    assert image.rgb == (mode in ("P", "CMYK"))
+
+
+def test_an_animation_is_no_image(tmp_path):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="animation"):
+        read_image(tmp_path / "a.gif")
+
+
+def test_png_keeps_16_bits(tmp_path):
+    imageio.imwrite(tmp_path / "a.png", GRAY)
+    assert (read_labels(tmp_path / "a.png").data == GRAY).all()
+
+
+def test_a_wrong_name_does_not_matter(tmp_path):
+    tifffile.imwrite(tmp_path / "a.png", GRAY)
+    assert (read_image(tmp_path / "a.png").data == GRAY).all()
+
+
+def test_numpy_is_memory_mapped(tmp_path):
+    np.save(tmp_path / "a.npy", GRAY)
+    image = read_image(tmp_path / "a.npy")
+    assert isinstance(image.data, np.memmap)
+    np.save(tmp_path / "b.npy", RGB)
+    assert read_image(tmp_path / "b.npy").channel_axis == 2
+
+
+def test_numpy_pickle_is_never_run(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[{}, {}]], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="not an image"):
+        read_image(tmp_path / "a.npy")
+
+
+def test_zarr_array(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=GRAY.shape, dtype=GRAY.dtype)
+    array[:] = GRAY
+    image = read_image(tmp_path / "a.zarr")
+    assert isinstance(image.data, zarr.Array)
+    assert (image.data[:] == GRAY).all()
+
+
+def test_labels_from_floats_and_bools(tmp_path):
+    """ImageJ saves labels beyond 65,535 as 32-bit float."""
+    tifffile.imwrite(tmp_path / "a.tif", GRAY.astype(np.float32) * 100 - 1)
+    assert (read_labels(tmp_path / "a.tif").data == GRAY.astype(int) * 100 - 1).all()
+    np.save(tmp_path / "b.npy", GRAY > 5)
+    assert read_labels(tmp_path / "b.npy").data.dtype == np.uint8
+
+
+@pytest.mark.parametrize("values", [0.5, np.nan, np.inf, 1e20])
+def test_other_floats_are_no_labels(tmp_path, values):
+    np.save(tmp_path / "a.npy", np.full((3, 4), values))
+    with pytest.raises(InputError, match="not a label image"):
+        read_labels(tmp_path / "a.npy")
+
+
+def test_colours_are_no_labels(tmp_path):
+    imageio.imwrite(tmp_path / "a.png", RGB)
+    with pytest.raises(InputError, match="colour image"):
+        read_labels(tmp_path / "a.png")
+
+
+def test_a_single_channel_of_labels_is_a_plane(tmp_path):
+    np.save(tmp_path / "a.npy", GRAY)
+    tifffile.imwrite(tmp_path / "a.tif", GRAY[None], metadata={"axes": "CYX"})
+    assert read_labels(tmp_path / "a.tif").data.shape == GRAY.shape
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"II*\0", b"II*\0" + bytes(100), b"\x89PNG\r\n\x1a\n1234", b"\x93NUMPY"],
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.npy", "a.jpg", "a"])
+def test_other_files_are_one_sentence(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"^'{name}' is not an image[^\n]+\.$"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("keep", [20, 100, 700])
+def test_truncated_tiff(tmp_path, keep):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY, compression="zlib")
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[:keep])
+    with pytest.raises(InputError, match=r"damaged"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_missing_file_and_plain_folder(tmp_path):
+    with pytest.raises(InputError, match=r"There is no file '.*none\.tif'; check the path\.$"):
+        read_image(tmp_path / "none.tif")
+    with pytest.raises(InputError, match=r"^[^\n]+\.$"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("array", [np.zeros(5), np.zeros((0, 5)), np.zeros((2, 2), complex)])
+def test_arrays_that_are_no_images(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=r"^'a\.npy' [^\n]+\.$"):
+        read_image(tmp_path / "a.npy")
+
+
+def test_stems():
+    assert [file_name_stem(f"x/{name}") for name in ("a.tif", "a.ome.tif", "a.OME.zarr")] == [
+        "a"
+    ] * 3
+
+
+def test_real_images(shared_data):
+    """Every file of the annotated sets opens, and labels fit their image."""
+    for folder in sorted(path for path in shared_data.iterdir() if path.is_dir()):
+        for path in sorted((folder / "images").glob("*.tif"))[:4]:
+            image, labels = read_image(path), read_labels(folder / "masks" / path.name)
+            assert labels.data.shape == tuple(
+                n for i, n in enumerate(image.data.shape) if i != image.channel_axis
+            )
+            assert isinstance(image.grid, Grid)
