@@ -146,6 +146,9 @@ class Photographer:
         self.shoot("export")
 
 
+PICTURED_OBJECTS = 110
+
+
 def picture(data: Path) -> tuple[Any, Any, str]:
     """Return image, truth and name: a real one with many cells, or the sample."""
     if (data / "index.csv").is_file():
@@ -155,7 +158,8 @@ def picture(data: Path) -> tuple[Any, Any, str]:
 
         with (data / "index.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["type"] == "fluo_large"]
-        best = max(rows, key=lambda row: int(row.get("n_objects", row.get("objects", 0)) or 0))
+        # Enough cells to be worth a network, few enough to see them.
+        best = min(rows, key=lambda row: abs(int(row["n_objects"]) - PICTURED_OBJECTS))
         name = f"{best['id']}.tif"
         return (
             tifffile.imread(data / "images" / name),

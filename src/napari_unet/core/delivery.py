@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.events import Scores
-from napari_unet.core.fine_tuning import MIXTURES, Candidate, explain, mixture
+from napari_unet.core.fine_tuning import MARGINS, MIXTURE, Candidate, explain, mixture
 from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
 from napari_unet.core.optimization import Optimization
@@ -44,7 +44,7 @@ def deliver(
     """
     tiles = TileSettings(device=run.settings.device)
     judged_on = (
-        f"{data.validation_objects} held-back cells"
+        f"{data.validation_objects} held-back {_cells(data.validation_objects)}"
         if data.validation
         else "the painted cells (too few to hold any back)"
     )
@@ -61,8 +61,7 @@ def deliver(
         weights = run.start.net.state_dict()
         found = judge(run.start, regions, tiles)[0]
         candidates.append(Candidate("start", weights, found, quality(found)))
-    # The first of equals wins: a tie keeps the base.
-    best = max(candidates, key=lambda candidate: candidate.quality)
+    best = max(candidates, key=lambda one: one.quality - MARGINS.get(one.name, 0.0))
     model = run.model_with(best.weights)
     after = best.scores
     fitted = _with_fitted_thresholds(model, regions, data, tiles)
@@ -80,6 +79,10 @@ def deliver(
     return Delivery(model, after, decision)
 
 
+def _cells(count: int) -> str:
+    return "cell" if count == 1 else "cells"
+
+
 def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, dict[str, Any]]]:
     """Return the weights worth judging: best and last average, and mixtures with the base."""
     found: list[tuple[str, dict[str, Any]]] = []
@@ -95,11 +98,7 @@ def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, d
             continue
         found.append(("tuned", weights))
         if base is not None:
-            found += [
-                ("mixture", mixture(base.net.state_dict(), weights, share))
-                for share in MIXTURES
-                if share < 1
-            ]
+            found.append(("mixture", mixture(base.net.state_dict(), weights, MIXTURE)))
     return found
 
 

@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from napari_unet.core.events import Scores
 
-#: Below this average precision on the painted cells the base knows too little to be followed.
-TRUSTWORTHY = 0.3
-#: Shares of the tuned weights that are tried in the end; the rest comes from the base.
-MIXTURES = (1.0, 0.5)
+#: A base with this average precision on the painted cells is followed as far as possible.
+TRUSTWORTHY = 0.7
+#: Weight of the anchor term for such a base, per unit of the setting.
+ANCHOR_STRENGTH = 2.0
+#: Share of the tuned weights in the mixture that is tried in the end.
+MIXTURE = 0.5
+#: A handful of cells is a noisy judge: mixed and tuned weights must win by this much.
+MARGINS = {"base": 0.0, "mixture": 0.02, "tuned": 0.04}
 
 
 def trust(base: Scores | None) -> float:
@@ -22,10 +26,15 @@ def trust(base: Scores | None) -> float:
 
     A base that already segments the painted cells well is changed little, and kept where nothing
     was painted; one that fails there must not hold the network back.
+
+    Parameters
+    ----------
+    base
+        Scores of the base on all painted cells: it has not learned from any of them.
     """
-    if base is None or not base.ap50 > TRUSTWORTHY:
+    if base is None or math.isnan(base.ap50):
         return 0.0
-    return (base.ap50 - TRUSTWORTHY) / (1 - TRUSTWORTHY)
+    return min(1.0, base.ap50 / TRUSTWORTHY) ** 2
 
 
 @dataclass
@@ -94,6 +103,11 @@ def explain(kept: Candidate, base: Candidate | None, after: Scores, judged_on: s
     if base is None:
         return f"The trained network reaches {_figure(after)} on {judged_on}."
     before = _figure(base.scores)
+    if kept is base and _figure(after) != before:
+        return (
+            "The base model is kept, with thresholds fitted to the painted cells: "
+            f"{before} before, {_figure(after)} after, on {judged_on}."
+        )
     if kept is base:
         return f"The base model is kept: training did not improve on its {before} on {judged_on}."
     kind = (

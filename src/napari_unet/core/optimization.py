@@ -17,6 +17,7 @@ from napari_unet.core.device import is_out_of_memory, release_memory
 from napari_unet.core.errors import DeviceMemoryError, SettingsError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
+    ANCHOR_STRENGTH,
     Anchor,
     freeze_norm,
     measure_norm,
@@ -122,7 +123,7 @@ class Optimization:
     def follow(self, base: Model | None, scores: Scores | None) -> None:
         """Keep close to a base model where nothing is painted, as far as it deserves it."""
         self._trust = trust(scores)
-        strength = self.settings.anchor * self._trust
+        strength = self.settings.anchor * ANCHOR_STRENGTH * self._trust
         if base is None or strength == 0:
             return
         teacher = _on_device(base.net, self.device)

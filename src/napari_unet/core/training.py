@@ -27,7 +27,7 @@ from napari_unet.core.model_file import load_model
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.optimization import Optimization, seeded
 from napari_unet.core.pairs import TrainingPair, annotated_planes
-from napari_unet.core.preparation import PreparedData, prepare, scale_factors
+from napari_unet.core.preparation import JudgedRegion, PreparedData, prepare, scale_factors
 from napari_unet.core.settings import TileSettings, TrainSettings
 from napari_unet.core.training_state import TrainingState
 from napari_unet.core.unet import UNet
@@ -99,15 +99,17 @@ def iter_training(
         Last, always.
     """
     settings = settings or TrainSettings()
-    clock = _Clock(settings, resume)
     device = choose_device(settings.device)
     base, data = _prepare(pairs, settings, base, device.device)
     start = _starting_model(base, data, settings)
     run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
-    assess = _Judge(data, TileSettings(device=settings.device))
-    comparable = base if base is not None and start.net.n_classes == base.net.n_classes else None
+    assess = _Judge(data.validation or data.painted, settings)
+    comparable = base if base is not None and _same_outputs(base, start) else None
     before = assess(comparable) if comparable is not None else None
-    run.follow(comparable, before)
+    on_all = before
+    if comparable is not None and data.validation:
+        on_all = _Judge(data.painted, settings)(comparable)
+    run.follow(comparable, on_all)
     if resume is not None:
         resume.check_resumable(settings, run.net)
         run.restore(resume)
@@ -119,6 +121,7 @@ def iter_training(
         diameter=data.diameter,
         first_step=run.step,
     )
+    clock = _Clock(settings, resume)
     stopped = False
     while clock.fraction(run) < 1 and not run.broken:
         stopped = bool(cancelled and cancelled())
@@ -164,6 +167,11 @@ def _prepare(
     return base, data
 
 
+def _same_outputs(base: Model, start: Model) -> bool:
+    """Return whether the base answers the question that is trained, so that it may be kept."""
+    return base.task == start.task and base.net.n_classes == start.net.n_classes
+
+
 def _validate(run: Optimization, assess: _Judge, clock: _Clock) -> Validation:
     """Judge the moving average and remember it when it is the best so far."""
     began = time.monotonic()
@@ -176,7 +184,7 @@ def _validate(run: Optimization, assess: _Judge, clock: _Clock) -> Validation:
 
 
 class _Clock:
-    """Share of the budget that is used up, counted from the call and over resumed runs."""
+    """Share of the budget that is used up, counted from the first step and over resumed runs."""
 
     def __init__(self, settings: TrainSettings, resume: TrainingState | None) -> None:
         self._start = time.monotonic() - (resume.seconds if resume else 0.0)
@@ -203,11 +211,11 @@ class _Clock:
 
 
 class _Judge:
-    """Scores a model on the validation cells, or on all painted ones when none are held back."""
+    """Scores models on always the same painted cells."""
 
-    def __init__(self, data: PreparedData, tiles: TileSettings) -> None:
-        self.regions = data.validation or data.painted
-        self._tiles = tiles
+    def __init__(self, regions: Sequence[JudgedRegion], settings: TrainSettings) -> None:
+        self.regions = regions
+        self._tiles = TileSettings(device=settings.device)
 
     def __call__(self, model: Model) -> Scores:
         return judge(model, self.regions, self._tiles)[0]
