@@ -111,7 +111,9 @@ def test_tile_size_does_not_matter(folder, tmp_path):
 
 def test_a_stack_plane_by_plane_and_linked(folder, tmp_path):
     plane = tifffile.imread(folder / "new.tif")
-    stack = text(tmp_path / "stack.tif", np.stack([plane] * 3), imagej=True)
+    stack = text(
+        tmp_path / "stack.tif", np.stack([plane] * 3), imagej=True, metadata={"axes": "ZYX"}
+    )
     words = ["segment", stack, "--model", folder / "tiny.safetensors", "--output"]
     assert run(*words, tmp_path / "plain") == 0
     assert run(*words, tmp_path / "linked", "--link") == 0
@@ -238,7 +240,7 @@ def test_interrupted_segmentation_keeps_finished_files(folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     tifffile.imwrite(images / "a.tif", plane)
-    tifffile.imwrite(images / "b.tif", np.tile(plane, (400, 1, 1)), imagej=True)
+    tifffile.imwrite(images / "b.tif", np.tile(plane, (150, 1, 1)))
     out = tmp_path / "out"
     process = start(
         "segment", images, "--model", folder / "tiny.safetensors", "--output", out, "--tile", 32
