@@ -151,7 +151,7 @@ def test_ids_are_label_values_beyond_16_bit(name, tmp_path):
 def test_a_failed_write_leaves_everything_as_it_was(name, tmp_path, small_disk):
     path = tmp_path / name
     FORMATS[name](path, np.ones((2, 2), np.int32), None)
-    noise = np.random.default_rng(0).integers(0, 60_000, (200, 200)).astype(np.int32)
+    noise = np.random.default_rng(0).integers(0, 60_000, (60, 60)).astype(np.int32)
     with pytest.raises(OutputError, match=r"was not written: there is no room left.*\.$"):
         FORMATS[name](path, noise, None)
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
