@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,24 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let the operating system refuse files above 4 KiB, as a full disk does."""
-    resource = pytest.importorskip("resource", reason="limits of file sizes are a Unix feature")
+def small_disk() -> None:
+    """Let the operating system refuse files above 4 KiB, as a full disk does, during the test."""
+    pytest.importorskip("resource", reason="limits of file sizes are a Unix feature")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Limit file sizes inside the test only: pytest's own report may go to a larger file."""
+    if "small_disk" not in pyfuncitem.fixturenames:
+        return (yield)
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        return (yield)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="session")
