@@ -125,7 +125,7 @@ class Photographer:
         panel: Any = self.dock.show_panel("Segment")
         spin(lambda: not self.session.jobs.busy and not panel.sizes.busy, 60)
         panel.form.set_part("plane")
-        panel.options.tiles.set_settings(TileSettings(tile=64))
+        panel.options.tiles.set_settings(TileSettings(tile=128))
         panel.start()
         spin(lambda: not panel.running or panel.run.fraction > 0.45)
         self.shoot("segmenting")
@@ -149,23 +149,13 @@ class Photographer:
 PICTURED_OBJECTS = 110
 
 
-def picture(data: Path) -> tuple[Any, Any, str]:
-    """Return image, truth and name: a real one with many cells, or the sample."""
-    if (data / "index.csv").is_file():
-        import csv
-
+def picture(data: Path, name: str) -> tuple[Any, Any, str]:
+    """Return image, truth and layer name: the real image, or the sample where it is not here."""
+    image, mask = (data / folder / f"{name}.tif" for folder in ("images", "masks"))
+    if image.is_file() and mask.is_file():
         import tifffile
 
-        with (data / "index.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["type"] == "fluo_large"]
-        # Enough cells to be worth a network, few enough to see them.
-        best = min(rows, key=lambda row: abs(int(row["n_objects"]) - PICTURED_OBJECTS))
-        name = f"{best['id']}.tif"
-        return (
-            tifffile.imread(data / "images" / name),
-            tifffile.imread(data / "masks" / name),
-            "nuclei",
-        )
+        return tifffile.imread(image), tifffile.imread(mask), "nuclei"
     from napari_unet.samples import simulated_sample
 
     sample = simulated_sample()
@@ -176,12 +166,13 @@ def main() -> None:
     """Take the pictures in both themes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--image", default="bb8ebf465c96", help="name of a file in --data")
     parser.add_argument("--output", type=Path, default=HERE / "images")
     parser.add_argument("--seconds", type=int, default=30, help="length of the training")
     parser.add_argument("--themes", nargs="+", default=["dark", "light"])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    image, truth, name = picture(options.data)
+    image, truth, name = picture(options.data, options.image)
     for theme in options.themes:
         photographer = Photographer(options.output, theme, image, truth, name)
         photographer.everything(options.seconds)

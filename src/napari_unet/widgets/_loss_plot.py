@@ -7,7 +7,7 @@ from typing import Any
 
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 #: More points than this are thinned out: the eye cannot tell, and drawing stays cheap.
 MAX_POINTS = 1200
@@ -37,7 +37,8 @@ class LossPlot(QWidget):
         self._plot.setFixedHeight(165)
         item = self._plot.getPlotItem()
         item.setLabel("bottom", "time (s)")
-        item.getAxis("bottom").enableAutoSIPrefix(False)
+        for name in ("bottom", "left"):
+            item.getAxis(name).enableAutoSIPrefix(False)
         item.setLabel("left", "error (loss)", color=_LOSS_COLOUR)
         item.showAxis("right")
         item.getAxis("right").setLabel("cells found (AP)", color=_SCORE_COLOUR)
@@ -66,6 +67,7 @@ class LossPlot(QWidget):
         self._right.addItem(self._base)
         item.getViewBox().sigResized.connect(self._follow)
 
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
