@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.events import Scores
-from napari_unet.core.fine_tuning import MARGINS, MIXTURE, Candidate, explain, mixture
+from napari_unet.core.fine_tuning import MIXTURE, Candidate, explain, margin, mixture
 from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
 from napari_unet.core.optimization import Optimization
@@ -61,10 +61,10 @@ def deliver(
         weights = run.start.net.state_dict()
         found = judge(run.start, regions, tiles)[0]
         candidates.append(Candidate("start", weights, found, quality(found)))
-    best = max(candidates, key=lambda one: one.quality - MARGINS.get(one.name, 0.0))
+    best = max(candidates, key=lambda one: one.quality - margin(one.name, run.trust))
     model = run.model_with(best.weights)
     after = best.scores
-    fitted = _with_fitted_thresholds(model, regions, data, tiles)
+    fitted = _with_fitted_thresholds(model, regions, data, tiles, run.fine_tuning)
     if fitted is not None:
         refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
@@ -103,7 +103,11 @@ def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, d
 
 
 def _with_fitted_thresholds(
-    model: Model, regions: Sequence[JudgedRegion], data: PreparedData, tiles: TileSettings
+    model: Model,
+    regions: Sequence[JudgedRegion],
+    data: PreparedData,
+    tiles: TileSettings,
+    tuned: bool,
 ) -> Model | None:
     if model.task == "classes":
         return None
@@ -111,7 +115,7 @@ def _with_fitted_thresholds(
     if sum(region.cost for region in painted) > _MOST_FITTED_PIXELS:
         painted = tuple(regions)
     probabilities = predict_regions(model, painted, tiles)
-    return replace(model, instances=fit_thresholds(probabilities, painted, model))
+    return replace(model, instances=fit_thresholds(probabilities, painted, model, tuned))
 
 
 def _with_cause(decision: str, run: Optimization, after: Scores) -> str:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from napari_unet.core.events import Scores
 
 #: A base with this average precision on the painted cells is followed as far as possible.
-TRUSTWORTHY = 0.7
+TRUSTWORTHY = 0.6
 #: Weight of the anchor term for such a base, per unit of the setting.
 ANCHOR_STRENGTH = 2.0
 #: Share of the tuned weights in the mixture that is tried in the end.
 MIXTURE = 0.5
-#: A handful of cells is a noisy judge: mixed and tuned weights must win by this much.
-MARGINS = {"base": 0.0, "mixture": 0.02, "tuned": 0.04}
+#: A handful of cells is a noisy judge: mixed and tuned weights must win by this much (over a
+#: base that fails, over a trustworthy base).
+MARGINS = {"base": (0.0, 0.0), "mixture": (0.01, 0.05), "tuned": (0.02, 0.15)}
 
 
 def trust(base: Scores | None) -> float:
@@ -34,7 +35,7 @@ def trust(base: Scores | None) -> float:
     """
     if base is None or math.isnan(base.ap50):
         return 0.0
-    return min(1.0, base.ap50 / TRUSTWORTHY) ** 2
+    return min(1.0, base.ap50 / TRUSTWORTHY)
 
 
 @dataclass
@@ -84,6 +85,20 @@ class Candidate:
     weights: dict[str, Tensor]
     scores: Scores
     quality: float
+
+
+def margin(name: str, trusted: float) -> float:
+    """Return the gain in quality that a candidate must show over the base.
+
+    Parameters
+    ----------
+    name
+        Name of the candidate.
+    trusted
+        See :func:`trust`.
+    """
+    low, high = MARGINS.get(name, (0.0, 0.0))
+    return low + (high - low) * trusted
 
 
 def explain(kept: Candidate, base: Candidate | None, after: Scores, judged_on: str) -> str:

@@ -23,6 +23,8 @@ Probabilities = npt.NDArray[np.float32]
 
 #: Thresholds leave their defaults only for at least this gain: a handful of cells is noisy.
 _WORTHWHILE_GAIN = 0.02
+_CAREFUL_GAIN = 0.05
+_CAREFUL_STEP = 0.11
 
 
 def judge(
@@ -107,16 +109,30 @@ def quality(result: Scores) -> float:
 
 
 def fit_thresholds(
-    probabilities: Sequence[Probabilities], regions: Sequence[JudgedRegion], model: Model
+    probabilities: Sequence[Probabilities],
+    regions: Sequence[JudgedRegion],
+    model: Model,
+    careful: bool = False,
 ) -> InstanceSettings:
-    """Choose seed threshold, mask threshold and minimum size on what was painted."""
+    """Choose seed threshold, mask threshold and minimum size on what was painted.
+
+    Parameters
+    ----------
+    careful
+        The thresholds were found on many images already: they move by one step at most and the
+        minimum size stays. What is wrong where nothing was painted cannot be seen here, so the
+        painted cells alone would favour thresholds that find too much.
+    """
+    start = model.instances
     if model.task == "classes":
-        return model.instances
-    start = replace(model.instances, min_size=_minimum_size(regions, model.instances))
+        return start
+    if not careful:
+        start = replace(start, min_size=_minimum_size(regions, start))
     best, best_quality = start, quality(scores(probabilities, regions, model, start))
-    best_quality += _WORTHWHILE_GAIN
+    best_quality += _CAREFUL_GAIN if careful else _WORTHWHILE_GAIN
     for seed, mask in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8), (0.3, 0.4, 0.5, 0.6)):
-        if mask > seed or (seed, mask) == (start.seed_threshold, start.mask_threshold):
+        step = max(abs(seed - start.seed_threshold), abs(mask - start.mask_threshold))
+        if mask > seed or step == 0 or (careful and step > _CAREFUL_STEP):
             continue
         candidate = replace(start, seed_threshold=seed, mask_threshold=mask)
         reached = quality(scores(probabilities, regions, model, candidate))
@@ -151,11 +167,7 @@ def best_overlaps(truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]
 
 
 def _minimum_size(regions: Sequence[JudgedRegion], settings: InstanceSettings) -> int:
-    """Return a quarter of the area of small painted objects (10th percentile), network pixels.
-
-    A few cells of one image do not show how small cells get elsewhere, so it stays within a factor
-    of two of what the model had.
-    """
+    """Return a quarter of the area of small painted objects (10th percentile), network pixels."""
     areas: list[npt.NDArray[Any]] = []
     for region in regions:
         _, counts = np.unique(region.labels[region.labels > 0], return_counts=True)
@@ -163,8 +175,7 @@ def _minimum_size(regions: Sequence[JudgedRegion], settings: InstanceSettings) -
     everything = np.concatenate(areas)
     if everything.size < 3:
         return settings.min_size
-    wanted = 0.25 * float(np.percentile(everything, 10))
-    return max(1, int(np.clip(wanted, settings.min_size / 2, settings.min_size * 2)))
+    return max(1, int(0.25 * np.percentile(everything, 10)))
 
 
 def _mean_loss(probabilities: Sequence[Probabilities], regions: Sequence[JudgedRegion]) -> float:

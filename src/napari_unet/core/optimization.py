@@ -80,7 +80,7 @@ class Optimization:
         self.step = self.validations = 0
         self.broken = ""
         self.fine_tuning = self.frozen_norm = fine_tuning
-        self._trust = 0.0
+        self.trust = 0.0
         self._anchor: Anchor | None = None
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
@@ -117,13 +117,13 @@ class Optimization:
     def _rate(self) -> float:
         if not self.fine_tuning:
             return self.settings.learning_rate
-        share = RATE_FOR_POOR_BASE + (RATE_FOR_GOOD_BASE - RATE_FOR_POOR_BASE) * self._trust
+        share = RATE_FOR_POOR_BASE + (RATE_FOR_GOOD_BASE - RATE_FOR_POOR_BASE) * self.trust
         return self.settings.learning_rate * share
 
     def follow(self, base: Model | None, scores: Scores | None) -> None:
         """Keep close to a base model where nothing is painted, as far as it deserves it."""
-        self._trust = trust(scores)
-        strength = self.settings.anchor * ANCHOR_STRENGTH * self._trust
+        self.trust = trust(scores)
+        strength = self.settings.anchor * ANCHOR_STRENGTH * self.trust
         if base is None or strength == 0:
             return
         teacher = _on_device(base.net, self.device)
