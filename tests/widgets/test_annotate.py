@@ -369,13 +369,24 @@ def test_labels_of_another_size_are_refused(panel: AnnotatePanel) -> None:
 
 
 def test_task_classes(panel: AnnotatePanel, settled: Settled) -> None:
-    panel.session.annotation_settings = AnnotationSettings(task="classes", area="all")
+    def choose(name: str, value: str) -> None:
+        combo = panel.form.fields[name].editor
+        combo.setCurrentIndex(combo.findData(value))
+
+    choose("task", "classes")
+    settings = panel.session.annotation_settings
+    assert (settings.task, settings.area) == ("classes", "painted")
     assert panel.paint_box.buttons["join"].isHidden()
-    assert panel.form.settings().task == "classes"
     panel.session.annotation.paint((10, 10), 1)
     panel.session.annotation.paint((40, 40), 2)
     settled(panel.session)
     assert panel.legend.headline.startswith("2 classes")
+    choose("area", "all")
+    assert panel.session.annotation_settings.area == "all"
+    choose("area", "painted")
+    choose("task", "objects")
+    assert panel.session.annotation_settings == AnnotationSettings()
+    assert not panel.paint_box.buttons["join"].isHidden()
 
 
 def test_the_form_changes_the_session(panel: AnnotatePanel) -> None:

@@ -76,7 +76,9 @@ class PreviewLayers(QObject):
 
     @property
     def up_to_date(self) -> bool:
-        """Whether every pixel of the preview is right."""
+        """Whether every pixel of the preview is right (or there is none)."""
+        if not self._view:
+            return True
         return not self._unfinished and self._shown is self._session.live.target
 
     def show(self, view: View) -> None:

@@ -50,6 +50,10 @@ class StateLegend(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         self._headline = note("")
         layout.addWidget(self._headline)
+        self._warnings = note("")
+        self._warnings.setObjectName("warnings")
+        self._warnings.setStyleSheet("color: #d08a1c;")
+        layout.addWidget(self._warnings)
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
@@ -64,10 +68,6 @@ class StateLegend(QWidget):
             grid.addWidget(number, row, 2)
             self._numbers[state] = number
         layout.addLayout(grid)
-        self._warnings = note("")
-        self._warnings.setObjectName("warnings")
-        self._warnings.setStyleSheet("color: #d08a1c;")
-        layout.addWidget(self._warnings)
         self.clear("")
 
     @property

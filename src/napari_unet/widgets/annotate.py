@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 #: Plain words for the choices of :class:`AnnotationSettings`.
 TASK_WORDS = {"objects": "separate objects", "classes": "kinds of material"}
 AREA_WORDS = {
-    "around": "background near objects",
+    "around": "background nearby",
     "painted": "ignored",
-    "boxes": "background in my boxes",
+    "boxes": "background in boxes",
     "all": "background everywhere",
 }
 
@@ -46,9 +46,21 @@ def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSett
     """Return the form for what painted labels mean, in plain words."""
     return SettingsForm(
         settings,
-        labels={"task": "I paint", "area": "Unpainted pixels are", "margin": "Near means within"},
+        labels={"task": "I paint", "area": "Unpainted pixels are", "margin": "Nearby is within"},
         words={"task": TASK_WORDS, "area": AREA_WORDS},
     )
+
+
+def sensible(before: AnnotationSettings, now: AnnotationSettings) -> AnnotationSettings:
+    """Take the meaning of unpainted pixels along when the user changes the task.
+
+    There is no "nearby" for classes of material: what is not painted is ignored.
+    """
+    if now.task == "classes" and now.area == "around":
+        return replace(now, area="painted")
+    if before.task == "classes" and now.task == "objects" and now.area == "painted":
+        return replace(now, area="around")
+    return now
 
 
 class AnnotatePanel(Panel):
@@ -202,12 +214,15 @@ class AnnotatePanel(Panel):
 
     def _on_form(self) -> None:
         with self.errors_shown():
-            self.session.annotation_settings = self.form.settings()
+            self.session.annotation_settings = sensible(
+                self.session.annotation_settings, self.form.settings()
+            )
 
     def _on_settings(self) -> None:
         settings = self.session.annotation_settings
         self.form.set_settings(settings)
-        self.form.set_row_visible("margin", settings.area == "around")
+        nearby = settings.area == "around" and settings.task == "objects"
+        self.form.set_row_visible("margin", nearby)
         self.boxes_button.setVisible(settings.area == "boxes")
         self.paint_box.set_task(settings.task)
 

@@ -10,7 +10,7 @@ from napari_unet.core.settings import WeightMapSettings
 from napari_unet.widgets._preview_layers import PreviewLayers, View, weight_range
 from napari_unet.widgets._scale_bar import ColorScale
 from napari_unet.widgets._state_legend import StateLegend
-from napari_unet.widgets.annotate import annotation_form
+from napari_unet.widgets.annotate import annotation_form, sensible
 from napari_unet.widgets.panel import Panel
 from napari_unet.widgets.settings_form import SettingsForm
 
@@ -116,13 +116,16 @@ class WeightMapPanel(Panel):
 
     def _on_meaning(self) -> None:
         with self.errors_shown():
-            self.session.annotation_settings = self.meaning.settings()
+            self.session.annotation_settings = sensible(
+                self.session.annotation_settings, self.meaning.settings()
+            )
 
     def _on_settings(self) -> None:
         settings = self.session.annotation_settings
         self.form.set_settings(self.session.weight_settings)
         self.meaning.set_settings(settings)
-        self.meaning.set_row_visible("margin", settings.area == "around")
+        nearby = settings.area == "around" and settings.task == "objects"
+        self.meaning.set_row_visible("margin", nearby)
         for name in ("w0", "sigma", "ridge"):
             self.form.set_row_visible(name, settings.task == "objects")
 
