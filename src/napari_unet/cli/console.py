@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "napari-unet"
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+#: Into how many steps a progress bar divides one piece of work.
+STEPS = 1000
 
 
 def say(text: str = "") -> None:
@@ -48,6 +50,11 @@ def bar(total: float, unit: str, description: str, **options: Any) -> tqdm[Any]:
         dynamic_ncols=True,
         **options,
     )
+
+
+def move(line: tqdm[Any], position: float) -> None:
+    """Move a progress bar forward to a position; whole steps, so that nothing adds up beyond it."""
+    line.update(max(0, min(int(position), int(line.total)) - line.n))
 
 
 class Interruptible:

@@ -95,7 +95,7 @@ def _write(
     from napari_unet.core.atomic import atomic_file
     from napari_unet.core.model_file import save_model
     from napari_unet.io.masks_tiff import write_annotation, write_masks
-    from napari_unet.io.measurements import measure, write_measurements
+    from napari_unet.io.measurements import write_measurements
 
     for name, image in (("image.tif", known.image), ("new.tif", new.image)):
         with atomic_file(folder / name) as temporary:
@@ -103,7 +103,7 @@ def _write(
     write_annotation(folder / "painted.tif", painted)
     write_masks(folder / "new_truth.tif", new.labels)
     write_masks(folder / "new_masks.tif", found)
-    write_measurements(folder / "new_measurements.csv", measure(found, new.image))
+    write_measurements(folder / "new_measurements.csv", found, new.image)
     save_model(finished.model.with_name("demo"), folder / "model.safetensors")
 
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, OK, Interruptible, bar, note, say
+from napari_unet.cli.console import (
+    BAD_INPUT,
+    INTERRUPTED,
+    OK,
+    STEPS,
+    Interruptible,
+    bar,
+    move,
+    note,
+    say,
+)
 from napari_unet.cli.files import find_images, output_folder, result_stems
 from napari_unet.cli.images import read_channel
 from napari_unet.cli.options import given
@@ -119,7 +129,7 @@ class _Work:
 
         planes = math.prod(PlaneStack.of(picture.data, picture.channel_axis).stack_shape)
         finished = 0
-        with bar(planes, "", description, bar_format=_FORMAT) as line:
+        with bar(STEPS * planes, "", description, bar_format=_FORMAT) as line:
             for event in iter_segmentation(
                 self.predictor,
                 picture.data,
@@ -131,10 +141,10 @@ class _Work:
                 if isinstance(event, DiameterChosen) and event.source == "estimated":
                     line.set_postfix_str(f", objects about {event.diameter:.0f} px", refresh=False)
                 elif isinstance(event, TileDone):
-                    line.update(finished + event.done / event.total - line.n)
+                    move(line, STEPS * (finished + event.done / event.total))
                 elif isinstance(event, PlaneDone):
                     finished = event.done
-                    line.update(finished - line.n)
+                    move(line, STEPS * finished)
                 elif isinstance(event, SegmentationDone) and event.complete:
                     return event.labels
         return None

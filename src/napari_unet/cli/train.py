@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.console import INTERRUPTED, OK, Interruptible, bar, note, say
+from napari_unet.cli.console import INTERRUPTED, OK, STEPS, Interruptible, bar, move, note, say
 from napari_unet.cli.files import existing_file, writable_file
 from napari_unet.cli.images import read_channel
 from napari_unet.cli.options import given
@@ -136,7 +136,9 @@ def follow_training(
     from napari_unet.core.training import iter_training
 
     shown: dict[str, str] = {}
-    with bar(1.0, "", "Training", bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}") as line:
+    with bar(
+        STEPS, "", "Training", bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}"
+    ) as line:
         for event in iter_training(pairs, settings, base, cancelled=cancelled):
             record(event)
             if isinstance(event, TrainingStarted):
@@ -144,11 +146,12 @@ def follow_training(
                 note(choose_device(settings.device).reason)
             elif isinstance(event, TrainingStep):
                 shown["loss"] = f"{event.loss:.3f}"
-                line.update(max(0.0, event.fraction - line.n))
+                move(line, STEPS * event.fraction)
             elif isinstance(event, Validation):
                 shown["AP50"] = f"{event.scores.ap50:.2f}"
             elif isinstance(event, TrainingFinished):
-                line.update(max(0.0, 1 - line.n) if event.reason == "finished" else 0)
+                if event.reason == "finished":
+                    move(line, STEPS)
                 return event
             line.set_postfix(shown, refresh=False)
     raise AssertionError("training ended without a result")
