@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -135,4 +136,22 @@ class SegmentationDone:
     """The end: the labels of the whole image, ``complete`` unless it was cancelled."""
 
     labels: npt.NDArray[np.int32] = field(repr=False, compare=False)
+    complete: bool
+
+
+@dataclass(frozen=True)
+class BlocksDone:
+    """``done`` of ``total`` blocks of one stage of a plane too large for memory."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class LargeSegmentationDone:
+    """The end of a plane too large for memory: where the labels are, unless it was cancelled."""
+
+    path: Path
+    objects: int
     complete: bool

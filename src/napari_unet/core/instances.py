@@ -23,7 +23,8 @@ Labels = npt.NDArray[np.int32]
 Probabilities = npt.NDArray[np.floating[Any]]
 Slices = tuple[slice, slice]
 
-_EVERYWHERE = np.ones((3, 3), dtype=bool)
+#: Structuring element of 8-connected components.
+EVERYWHERE = np.ones((3, 3), dtype=bool)
 
 
 def foreground(probabilities: Probabilities) -> npt.NDArray[np.float32]:
@@ -99,20 +100,29 @@ def grown_seeds(values: npt.NDArray[np.float32], settings: InstanceSettings) -> 
     ndimage.label(values > seed_threshold, output=labels)
     if settings.mask_threshold >= seed_threshold:
         return labels
+    return flood(values, labels, settings.mask_threshold)
+
+
+def flood(values: npt.NDArray[np.float32], seeds: Labels, mask_threshold: float) -> Labels:
+    """Grow labelled seeds in place over the pixels above a threshold, and return them.
+
+    ``seeds`` must hold every pixel that is more probable than the most probable one to be grown
+    over. What becomes of a component of the mask depends on nothing outside of it.
+    """
     # Only pixels to be grown over and the rim of the seeds take part in the flood: the inside of
     # a seed has no unlabelled neighbour, so the result is that of flooding from whole seeds.
-    free = (values > settings.mask_threshold) & (labels == 0)
-    flooded = free | (_beside(free) & (labels > 0))
+    free = (values > mask_threshold) & (seeds == 0)
+    flooded = free | (beside(free) & (seeds > 0))
     rows, columns = _bounds(flooded)
     if rows.stop == 0:
-        return labels
+        return seeds
     inside = flooded[rows, columns]
-    rim = np.where(inside, labels[rows, columns], 0)
+    rim = np.where(inside, seeds[rows, columns], 0)
     grown = watershed(  # type: ignore[no-untyped-call]
         _elevation(values[rows, columns], rim), rim, connectivity=1, mask=inside
     )
-    labels[rows, columns][inside] = grown[inside]
-    return labels
+    seeds[rows, columns][inside] = grown[inside]
+    return seeds
 
 
 def _elevation(values: npt.NDArray[np.float32], rim: Labels) -> npt.NDArray[np.float64]:
@@ -129,7 +139,7 @@ def _elevation(values: npt.NDArray[np.float32], rim: Labels) -> npt.NDArray[np.f
     return elevation
 
 
-def _beside(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def beside(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the 4-neighbours of marked pixels."""
     result = np.zeros_like(marked)
     result[1:] |= marked[:-1]
@@ -172,7 +182,7 @@ def fill_holes(labels: Labels) -> None:
     that does not reach the border of the array and has one object only among the 8-neighbours of
     its pixels.
     """
-    holes, count = ndimage.label(labels == 0, structure=_EVERYWHERE)
+    holes, count = ndimage.label(labels == 0, structure=EVERYWHERE)
     open_ids = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
     closed = np.ones(count + 1, bool)
     closed[open_ids] = False
