@@ -270,3 +270,19 @@ def test_a_failed_save_keeps_the_old_file(saved, tmp_path, small_disk):
         save_model(small_model(name="new"), saved)
     assert saved.read_bytes() == before
     assert list(tmp_path.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_models_that_come_with_the_package(name):
+    """At most 8 MB each, loaded by name in under 0.3 s, everything prediction needs is there."""
+    load_model(name)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        model = load_model(name)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.3
+    assert model_info(name)["bytes"] <= 8_000_000
+    assert model.channels == "gray_or_rgb"
+    assert model.diameter is not None
+    assert all(tensor.dtype != torch.float16 for tensor in model.net.state_dict().values())

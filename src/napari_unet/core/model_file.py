@@ -228,7 +228,8 @@ def model_from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any], n
         with torch.device("meta"), _NoInitialisation():
             net = UNet(**header["network"])
         weights = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
-        if not all(bool(t.isfinite().all()) for t in weights.values()):
+        # numpy, because torch would start its threads for this.
+        if not all(np.isfinite(tensor.numpy()).all() for tensor in weights.values()):
             raise ModelFileError(
                 f"{name!r} holds weights that are not finite, so its training failed; choose "
                 "another model."
