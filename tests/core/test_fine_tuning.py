@@ -75,7 +75,7 @@ def test_without_ignored_pixels_the_anchor_is_silent() -> None:
     anchor, logits, images, _ = anchored()
     loss = anchor.loss(logits, images, torch.ones(2, 8, 8))
     loss.backward()
-    assert float(loss) == 0 and logits.grad is not None and not logits.grad.any()
+    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
 
 
 def test_the_base_of_an_anchor_is_not_trained() -> None:
