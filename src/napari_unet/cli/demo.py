@@ -38,6 +38,17 @@ class _Field:
     labels: _Labels
 
 
+def _simulate(seed: int) -> _Field:
+    """Simulate dim, crowded nuclei with coarse chromatin.
+
+    They differ from the images that the base model knows, so that there is something to learn.
+    """
+    image, labels = simulate_nuclei(
+        _SHAPE, diameter=26, touching=0.5, texture=0.5, photons=60, seed=seed
+    )
+    return _Field(image, labels)
+
+
 def run(options: argparse.Namespace) -> int:
     """Paint, train, segment, compare and write everything into one folder."""
     with output_folder(options.output) as folder:
@@ -46,9 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(folder: Path, seconds: float) -> int:
     begin = time.perf_counter()
-    known, new = (
-        _Field(*simulate_nuclei(_SHAPE, diameter=26, touching=0.5, seed=s)) for s in (1, 2)
-    )
+    known, new = _simulate(seed=1), _simulate(seed=2)
     painted = paint_cells(known.labels, PAINTED_CELLS)
     note(f"painted {PAINTED_CELLS} of the {known.labels.max()} simulated nuclei of an image")
     settings = TrainSettings(seconds=seconds)
@@ -122,8 +131,8 @@ def _draw(
 
     target = training_target(painted, settings=settings.annotation, weights=settings.weights)
     scores = average_precision(new.labels, found, _THRESHOLDS)
-    caption = "average precision " + ", ".join(
-        f"{score:.2f} at IoU {threshold:g}"
+    caption = "average precision: " + ", ".join(
+        f"{score:.2f} at {threshold:g}"
         for score, threshold in zip(scores, _THRESHOLDS, strict=True)
     )
     story = Story(

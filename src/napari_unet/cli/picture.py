@@ -83,7 +83,7 @@ def draw(story: Story, path: Path) -> None:
     }
     with mpl.rc_context(style):
         spaced = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, 0.975), w_pad=0.08, h_pad=0.08)
-        figure = Figure(figsize=(13.5, 9.6), facecolor=_PAPER, layout=spaced)
+        figure = Figure(figsize=(13.5, 9.0), facecolor=_PAPER, layout=spaced)
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 3).ravel()
         for each in axes:
