@@ -36,7 +36,7 @@ _SIZE_TOLERANCE = 0.1
 #: Planes up to this many pixels are built at once, larger ones in a thread.
 AT_ONCE = 300 * 300
 #: Planes above this many pixels have no live target: it would take some 15 bytes per pixel.
-LARGEST = 100_000_000
+LARGEST = 50_000_000
 
 
 class LiveAnnotation(QObject):
@@ -80,6 +80,7 @@ class LiveAnnotation(QObject):
         connect(session.boxes_changed, self._watch_boxes)
         connect(session.viewer.dims.events.current_step, self._on_dims)
         self._box_connections = Connections()
+        self._stopped = False
         session.closing.connect(self.stop)
         self._watch_boxes(session.boxes)
         self._watch(session.annotation)
@@ -87,10 +88,13 @@ class LiveAnnotation(QObject):
     @property
     def busy(self) -> bool:
         """True while the target does not yet show the present annotation."""
+        if self._stopped:
+            return False
         return self._stroke_timer.isActive() or self._rebuild_timer.isActive() or self._runner.busy
 
     def stop(self) -> None:
         """Let go of layers, timers and the thread."""
+        self._stopped = True
         self._stroke_timer.stop()
         self._rebuild_timer.stop()
         self._size_timer.stop()
