@@ -54,7 +54,9 @@ class Photographer:
         self.viewer.theme = theme
         window = self.viewer.window.main_menu.window()
         window.resize(WIDTH, HEIGHT)
-        self.viewer.add_image(image, name=name)
+        layer = self.viewer.add_image(image, name=name)
+        if not layer.rgb:
+            layer.contrast_limits = tuple(np.percentile(image, [1, 99.8]))
         self.dock = add_panels(self.viewer)
         self.session = self.dock.session
         spin(after(1))
