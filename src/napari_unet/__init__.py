@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_unet.core.metrics import average_precision
     from napari_unet.core.model import Model
     from napari_unet.core.model_file import load_model, save_model
+    from napari_unet.core.pairs import TrainingPair
     from napari_unet.core.prediction import iter_tiles, predict
     from napari_unet.core.segmentation import iter_segmentation, segment
     from napari_unet.core.settings import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         WeightMapSettings,
     )
     from napari_unet.core.simulation import simulate_nuclei
-    from napari_unet.core.training import TrainingPair, iter_training, train
+    from napari_unet.core.training import iter_training, train
     from napari_unet.core.unet import UNet
     from napari_unet.core.weight_map import weight_map
 
@@ -40,7 +41,7 @@ _MODULE_OF = {
     "NetworkSettings": "core.settings",
     "TileSettings": "core.settings",
     "TrainSettings": "core.settings",
-    "TrainingPair": "core.training",
+    "TrainingPair": "core.pairs",
     "TrainingTarget": "core.annotation",
     "UNet": "core.unet",
     "UNetError": "core.errors",

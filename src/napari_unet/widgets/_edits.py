@@ -119,14 +119,16 @@ def split_mask(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(padded), 1.0)
     distance = np.where(padded, distance, 0)
     apart = max(1, int(distance.max() / 2))
-    peaks = peak_local_max(
+    peaks = peak_local_max(  # type: ignore[no-untyped-call]
         distance, min_distance=apart, num_peaks=2, labels=padded.astype(np.int32)
     )
     if len(peaks) < 2:
         return _cut_across(inside, rows, columns)
     markers = np.zeros(padded.shape, np.int32)
     markers[tuple(peaks.T)] = (1, 2)
-    grown = watershed(-distance, markers, mask=padded, connectivity=2)
+    grown = watershed(  # type: ignore[no-untyped-call]
+        -distance, markers, mask=padded, connectivity=2
+    )
     return np.asarray(grown[1:-1, 1:-1], np.int32)
 
 

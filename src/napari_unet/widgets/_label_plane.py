@@ -54,7 +54,9 @@ def boxes_on_plane(
     """
     found: list[Box] = []
     height, width = (int(n) for n in plane_of(labels, index).shape)
-    for corners in [] if shapes is None else shapes.data:
+    if shapes is None:
+        return np.zeros((0, 4), np.int64)
+    for corners in shapes.data:
         points = np.asarray(corners, dtype=float)
         world = np.array([shapes.data_to_world(point) for point in points])
         missing = labels.ndim - world.shape[1]

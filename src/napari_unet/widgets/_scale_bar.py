@@ -37,5 +37,5 @@ def _strip(colormap: str) -> QPixmap:
 
     colors = ensure_colormap(colormap).map(np.linspace(0, 1, 128))
     pixels = np.ascontiguousarray(np.round(255 * colors).astype(np.uint8)[None])
-    image = QImage(pixels.data, 128, 1, 4 * 128, QImage.Format.Format_RGBA8888)
+    image = QImage(pixels.tobytes(), 128, 1, 4 * 128, QImage.Format.Format_RGBA8888)
     return QPixmap.fromImage(image.copy())

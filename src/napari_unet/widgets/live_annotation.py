@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,7 +257,7 @@ class LiveAnnotation(QObject):
             arguments,
             self._wanted_diameter(),
             uses_torch=False,
-            on_event=lambda built: self._on_target(*built, index),
+            on_event=lambda built: self._on_target(built[0], built[1], index),
             on_finished=self._on_built,
             on_failed=self._on_failed,
         )
@@ -342,7 +342,7 @@ def _build(
     diameter: float | None,
     *,
     cancelled: Callable[[], bool] | None = None,
-) -> Iterator[tuple[LiveTarget, float]]:
+) -> Generator[tuple[LiveTarget, float], None, None]:
     """Build a target in a thread; it is dropped when something newer was asked for meanwhile."""
     labels = np.asarray(plane)
     scale = scale_of(labels, diameter)
