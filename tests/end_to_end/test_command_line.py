@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import napari_unet as nu
 from napari_unet.cli import main
 from napari_unet.core.model_file import list_models
 from napari_unet.core.simulation import simulate_nuclei
+from napari_unet.io.images import read_labels
 from napari_unet.io.registry import formats
 from napari_unet.samples import paint_cells
 
@@ -123,6 +125,34 @@ def test_a_stack_plane_by_plane_and_linked(folder, tmp_path):
     assert plain.max() == 3 * plain[0].max()
     np.testing.assert_array_equal(linked[0], linked[2])
     np.testing.assert_array_equal(plain[0] > 0, linked[0] > 0)
+
+
+def test_a_large_image_goes_block_by_block_with_the_same_result(folder, tmp_path, monkeypatch):
+    """Complaint 18."""
+    words = ["segment", folder / "new.tif", "--model", folder / "tiny.safetensors"]
+    assert run(*words, "--output", tmp_path / "small") == 0
+    monkeypatch.setattr("napari_unet.cli.large.LARGE_PIXELS", 1000)
+    assert run(*words, "--output", tmp_path / "large") == 0
+    assert [path.name for path in (tmp_path / "large").iterdir()] == ["new_masks.zarr"]
+    expected = tifffile.imread(tmp_path / "small" / "new_masks.tif")
+    found = read_labels(tmp_path / "large" / "new_masks.zarr")
+    np.testing.assert_array_equal(np.asarray(found.data), expected)
+    assert found.grid.pixel_size == pytest.approx((0.25, 0.25))
+
+
+def test_given_thresholds_replace_those_of_the_model(folder, tmp_path):
+    model = nu.load_model(folder / "tiny.safetensors")
+    image = tifffile.imread(folder / "new.tif")
+    words = ["segment", folder / "new.tif", "--model", folder / "tiny.safetensors", "--output"]
+    for name, given in (("a", {"min_size": 40}), ("b", {"seed_threshold": 0.55})):
+        options = [w for k, v in given.items() for w in ("--" + k.replace("_", "-"), v)]
+        assert run(*words, tmp_path / name, *options) == 0
+        settings = dataclasses.replace(model.instances, **given)
+        if "min_size" in given:
+            expected = nu.segment(model, image, instances=settings)
+        else:
+            expected = nu.segment(dataclasses.replace(model, instances=settings), image)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / name / "new_masks.tif"), expected)
 
 
 def test_channels_of_an_image(folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from napari_unet.cli.console import (
 )
 from napari_unet.cli.files import find_images, output_folder, result_stems
 from napari_unet.cli.images import read_channel
+from napari_unet.cli.large import is_large, segment_large
 from napari_unet.cli.options import given
 from napari_unet.core.errors import InputError, UNetError
 from napari_unet.core.settings import InstanceSettings, TileSettings
@@ -55,9 +57,10 @@ def run(options: argparse.Namespace) -> int:
             f"The model {model.name!r} finds classes, so there are no objects to link."
         )
     with output_folder(options.output) as folder, Interruptible() as interrupted:
+        model, instances = _thresholds(options, model)
         work = _Work(
             Predictor(model, given(options, TileSettings())),
-            given(options, model.instances),
+            instances,
             options.diameter,
             options.channel,
             options.link,
@@ -65,6 +68,18 @@ def run(options: argparse.Namespace) -> int:
             folder,
         )
         return _segment_all(work, list(zip(images, stems, strict=True)), interrupted)
+
+
+def _thresholds(options: argparse.Namespace, model: Model) -> tuple[Model, InstanceSettings | None]:
+    """Return the model with the thresholds given, and settings that replace the model's.
+
+    A model's smallest object counts at the scale that the network sees; one that is given counts
+    in pixels of the image, and then nothing is scaled.
+    """
+    chosen = given(options, model.instances)
+    if hasattr(options, "min_size"):
+        return model, chosen
+    return dataclasses.replace(model, instances=chosen), None
 
 
 def _segment_all(
@@ -91,7 +106,7 @@ class _Work:
     """What is done to every image."""
 
     predictor: Predictor
-    instances: InstanceSettings
+    instances: InstanceSettings | None
     diameter: float | Literal["auto"] | None
     channel: int | None
     link: bool
@@ -101,7 +116,18 @@ class _Work:
     def segment(self, path: Path, stem: str, which: str, cancelled: Callable[[], bool]) -> bool:
         """Segment one file and write its results; return False when it was cancelled."""
         picture = read_channel(path, self.channel)
-        labels = self._labels(picture, f"{which} {path.name}", cancelled)
+        description = f"{which} {path.name}"
+        if is_large(picture):
+            return segment_large(
+                self.predictor,
+                picture,
+                format_named("ome-zarr").path_for(self.folder, stem),
+                instances=self.instances,
+                diameter=self.diameter,
+                description=description,
+                cancelled=cancelled,
+            )
+        labels = self._labels(picture, description, cancelled)
         if labels is None:
             return False
         if self.link:
