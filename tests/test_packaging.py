@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,46 @@ def test_wheel_holds_nothing_else(wheel):
 
 def test_wheel_is_small_enough(wheel):
     assert sum(entry.compress_size for entry in wheel.root.infolist()) < 20e6
+
+
+_IN_THE_INSTALLED_COPY = """
+import sys
+import napari_unet
+from npe2 import PluginManager
+from npe2.manifest.utils import import_python_name
+
+manager = PluginManager.instance()
+manager.discover()
+manifest = manager.get_manifest("napari-unet-finetune")
+assert manifest.contributions.menus and manifest.contributions.widgets
+assert "torch" not in sys.modules and "napari.viewer" not in sys.modules
+for command in manifest.contributions.commands:
+    assert callable(import_python_name(command.python_name))
+from napari_unet.core.model_file import list_models
+print(napari_unet.__file__, *list_models())
+"""
+
+
+def test_the_installed_wheel_is_a_complete_plugin(wheel, tmp_path):
+    """The plugin is found without PyTorch, and all that the manifest names is in the wheel."""
+    target = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", target, str(wheel.root.filename)], check=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(target), "QT_QPA_PLATFORM": "offscreen"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _IN_THE_INSTALLED_COPY],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stderr
+    where, *models = ran.stdout.split()
+    assert Path(where).is_relative_to(target)
+    shipped = (ROOT / "src/napari_unet/models").glob("*.safetensors")
+    assert sorted(models) == sorted(path.stem for path in shipped)
 
 
 def test_manifest_is_valid_and_found():
