@@ -135,3 +135,8 @@ def test_at_the_limit_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_model_file_keeps_the_percentiles() -> None:
     wanted = Normalization(2.0, 98.0)
     assert Normalization(**wanted.to_dict()) == wanted
+
+
+def test_a_range_too_small_to_divide_by_counts_as_none() -> None:
+    plane = as_plane(np.array([[1e-45, 0.0]], np.float32))
+    assert Normalization().measure(plane).gain.tolist() == [1.0]

@@ -15,6 +15,8 @@ from napari_unet.core.planes import Plane
 #: At most about this many pixels of an image are read to find its percentiles.
 SAMPLE_PIXELS = 4_000_000
 _BLOCK = 256
+#: A smaller range of intensities counts as none: its inverse would not be a float32.
+_SMALLEST_SPAN = 1e-37
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Normalization:
         # pixels on an otherwise constant channel still deserve a range: fall back to the maximum.
         flat = high <= low
         high = np.where(flat, sample.max(axis=1), high)
-        span = np.where(high > low, high - low, 1.0)
+        span = np.where(high - low > _SMALLEST_SPAN, high - low, 1.0)
         return IntensityScale(offset=low.astype(np.float32), gain=(1 / span).astype(np.float32))
 
     def to_dict(self) -> dict[str, Any]:
