@@ -35,60 +35,56 @@ def panel(viewer: Any) -> AnnotatePanel:
     return panel
 
 
-def images() -> list[Any]:
+def images() -> dict[str, tuple[Any, dict[str, Any], tuple[int, ...]]]:
+    """Return pixels, options of the layer, and the shape an annotation must have."""
     gray = RANDOM.random((40, 50))
     stack = RANDOM.random((3, 40, 50))
-    return [
-        pytest.param(gray.astype(np.float32), {}, (40, 50), id="float"),
-        pytest.param(gray > 0.5, {}, (40, 50), id="bool"),
-        pytest.param((gray * 65535).astype(np.uint16), {}, (40, 50), id="uint16"),
-        pytest.param((gray * 255).astype(np.uint8), {}, (40, 50), id="uint8"),
-        pytest.param(RANDOM.random((40, 50, 3)), {"rgb": True}, (40, 50), id="rgb"),
-        pytest.param(RANDOM.random((40, 50, 4)), {"rgb": True}, (40, 50), id="rgba"),
-        pytest.param(RANDOM.random((5, 40, 50, 3)), {"rgb": True}, (5, 40, 50), id="rgb stack"),
-        pytest.param(stack, {}, (3, 40, 50), id="3-d or time"),
-        pytest.param(RANDOM.random((2, 3, 40, 50)), {}, (2, 3, 40, 50), id="time and 3-d"),
-        pytest.param(
-            stack, {"axis_labels": ("c", "y", "x")}, (40, 50), id="channels by axis label"
-        ),
-        pytest.param(da.from_array(stack, chunks=(1, 20, 20)), {}, (3, 40, 50), id="dask"),
-        pytest.param(zarr.array(stack, chunks=(1, 20, 20)), {}, (3, 40, 50), id="zarr"),
-        pytest.param([gray, gray[::2, ::2]], {"multiscale": True}, (40, 50), id="multiscale"),
-        pytest.param(
-            gray,
-            {"scale": (0.5, 0.25), "translate": (3, 4), "units": ("um", "um")},
-            (40, 50),
-            id="scaled and translated",
-        ),
-        pytest.param(np.where(gray > 0.9, np.nan, gray), {}, (40, 50), id="with nan"),
-    ]
+    calibrated = {"scale": (0.5, 0.25), "translate": (3, 4), "units": ("um", "um")}
+    plane, planes = (40, 50), (3, 40, 50)
+    return {
+        "float": (gray.astype(np.float32), {}, plane),
+        "bool": (gray > 0.5, {}, plane),
+        "uint16": ((gray * 65535).astype(np.uint16), {}, plane),
+        "uint8": ((gray * 255).astype(np.uint8), {}, plane),
+        "with nan": (np.where(gray > 0.9, np.nan, gray), {}, plane),
+        "rgb": (RANDOM.random((40, 50, 3)), {"rgb": True}, plane),
+        "rgba": (RANDOM.random((40, 50, 4)), {"rgb": True}, plane),
+        "scaled and translated": (gray, calibrated, plane),
+        "multiscale": ([gray, gray[::2, ::2]], {"multiscale": True}, plane),
+        "channels by label": (stack, {"axis_labels": ("c", "y", "x")}, plane),
+        "rgb stack": (RANDOM.random((5, 40, 50, 3)), {"rgb": True}, (5, 40, 50)),
+        "3-d or time": (stack, {}, planes),
+        "dask": (da.from_array(stack, chunks=(1, 20, 20)), {}, planes),
+        "zarr": (zarr.array(stack, chunks=(1, 20, 20)), {}, planes),
+        "time and 3-d": (RANDOM.random((2, 3, 40, 50)), {}, (2, 3, 40, 50)),
+    }
 
 
-@pytest.mark.parametrize(("data", "options", "shape"), images())
-def test_a_new_annotation_lies_on_any_image(
-    make_napari_viewer: Any, settled: Settled, data: Any, options: dict[str, Any], shape: Any
-) -> None:
+def test_a_new_annotation_lies_on_any_image(make_napari_viewer: Any, settled: Settled) -> None:
     """Complaint 19: scale, translation and units are taken over."""
     viewer = make_napari_viewer()
-    image = viewer.add_image(data, contrast_limits=(0, 1), **options)
     panel = AnnotatePanel(viewer)
-    panel.make_annotation()
-    layer = panel.session.annotation
-    assert layer.data.shape == shape and layer.data.dtype == np.int32
-    dropped = image.ndim - layer.ndim
-    assert np.allclose(layer.scale, image.scale[dropped:])
-    assert np.allclose(layer.translate, image.translate[dropped:])
-    assert layer.units == image.units[dropped:]
-    assert layer.axis_labels == image.axis_labels[dropped:]
-    assert panel.error == "" and layer.mode == "paint"
-    here = plane_index(viewer, layer)
-    assert len(here) == len(shape) - 2
-    world = layer.data_to_world((*here, 20, 30))
-    expected = image.data_to_world((0,) * dropped + (*here, 20, 30))
-    assert np.allclose(world, expected[dropped:])
-    layer.paint((*here, 20, 30), 1)
-    settled(panel.session)
-    assert panel.legend.headline.startswith("1 object")
+    for kind, (data, options, shape) in images().items():
+        viewer.layers.clear()
+        image = viewer.add_image(data, contrast_limits=(0, 1), name=kind, **options)
+        panel.make_annotation()
+        layer = panel.session.annotation
+        assert layer.data.shape == shape, kind
+        assert layer.data.dtype == np.int32, kind
+        dropped = image.ndim - layer.ndim
+        assert np.allclose(layer.scale, image.scale[dropped:]), kind
+        assert np.allclose(layer.translate, image.translate[dropped:]), kind
+        assert layer.units == image.units[dropped:], kind
+        assert layer.axis_labels == image.axis_labels[dropped:], kind
+        assert panel.error == "" and layer.mode == "paint", kind
+        here = plane_index(viewer, layer)
+        assert len(here) == len(shape) - 2, kind
+        world = layer.data_to_world((*here, 20, 30))
+        expected = image.data_to_world((0,) * dropped + (*here, 20, 30))
+        assert np.allclose(world, expected[dropped:]), kind
+        layer.paint((*here, 20, 30), 1)
+        settled(panel.session)
+        assert panel.legend.headline.startswith("1 object"), kind
 
 
 def test_a_chosen_channel_axis_is_left_out(make_napari_viewer: Any) -> None:

@@ -19,7 +19,7 @@ from napari_unet.io import journal as journal_file
 from napari_unet.io.journal import read_journal, unfinished
 from napari_unet.widgets import _backup
 from napari_unet.widgets._annotation_layer import new_annotation
-from napari_unet.widgets._recovery import RecoveryOffer
+from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
 from napari_unet.widgets.session import Session, session_of
 
 
@@ -221,3 +221,29 @@ def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: 
     journal.path.write_bytes(b"damaged")
     offer.restore()
     assert len(failed) == 1 and journal.path.exists() and offer.isHidden()
+
+
+def test_labels_closed_without_saving_can_be_brought_back(
+    session: Session, qtbot: Any, journals: Path
+) -> None:
+    earlier = EarlierLabels(session)
+    qtbot.addWidget(earlier)
+    said, failed = [], []
+    earlier.said.connect(said.append)
+    earlier.failed.connect(failed.append)
+    earlier.fill()
+    (nothing,) = earlier.menu().actions()
+    assert not nothing.isEnabled()
+    session.annotation.paint((20, 20), 7)
+    wait_written(qtbot, session)
+    painted = session.annotation.data.copy()
+    session.viewer.layers.remove(session.annotation)
+    earlier.fill()
+    (action,) = earlier.menu().actions()
+    assert action.text().startswith("cells annotation")
+    action.trigger()
+    assert np.array_equal(session.annotation.data, painted) and len(said) == 1
+    (path,) = journals.iterdir()
+    path.write_bytes(b"damaged")
+    action.trigger()
+    assert len(failed) == 1

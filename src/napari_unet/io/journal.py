@@ -275,11 +275,15 @@ def unfinished(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+def closed_in_order(folder: Path) -> list[Path]:
+    """Return the journals whose layers were closed on purpose, the newest first."""
+    found = [path for path in folder.glob(f"*{SUFFIX}") if _is_closed(path)]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
 def tidy(folder: Path, *, keep: int = 10) -> None:
     """Delete all but the newest journals that were closed in order."""
-    closed = [path for path in folder.glob(f"*{SUFFIX}") if _is_closed(path)]
-    closed.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in closed[keep:]:
+    for path in closed_in_order(folder)[keep:]:
         path.unlink(missing_ok=True)
 
 

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QToolButton, QVBoxLayout
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.journal import Recovered, read_header, read_journal, unfinished
+from napari_unet.io.journal import (
+    Recovered,
+    closed_in_order,
+    read_header,
+    read_journal,
+    unfinished,
+)
 from napari_unet.widgets import _places
 from napari_unet.widgets._annotation_layer import annotation_colormap
 from napari_unet.widgets.panel import note
@@ -95,11 +101,10 @@ class RecoveryOffer(QFrame):
         while self._waiting:
             try:
                 header = read_header(self._waiting[0])
-                changed = self._waiting[0].stat().st_mtime
+                when = _time_of(self._waiting[0])
             except (InputError, OSError):
                 self._waiting.pop(0)
                 continue
-            when = datetime.fromtimestamp(changed).strftime("%d %B, %H:%M")
             where = f" on {header.image!r}" if header.image else ""
             self.text.setText(
                 f"napari ended without warning while {header.name!r}{where} was painted ({when}). "
@@ -108,6 +113,61 @@ class RecoveryOffer(QFrame):
             self.show()
             return
         self.hide()
+
+
+class EarlierLabels(QToolButton):
+    """A button whose menu lists labels that were painted earlier and closed, saved or not.
+
+    Signals
+    -------
+    said, failed
+        One sentence for the panel's status or error line.
+    """
+
+    said = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.setText("⋯")
+        self.setToolTip("Bring back labels that were painted earlier, also when never saved.")
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._menu = QMenu(self)
+        self._menu.aboutToShow.connect(self.fill)
+        self.setMenu(self._menu)
+
+    def fill(self) -> None:
+        """List what there is."""
+        self._menu.clear()
+        folder = _places.journal_folder()
+        for path in closed_in_order(folder) if folder.is_dir() else []:
+            try:
+                text = f"{read_header(path).name}   {_time_of(path)}"
+            except (InputError, OSError):
+                continue
+            action = self._menu.addAction(text)
+            assert action is not None  # Qt's own annotation allows None
+            action.triggered.connect(lambda _on=False, path=path: self.bring_back(path))
+        if self._menu.isEmpty():
+            nothing = self._menu.addAction("nothing was painted earlier")
+            assert nothing is not None
+            nothing.setEnabled(False)
+
+    def bring_back(self, path: Path) -> None:
+        """Add the labels of a journal as annotation; the journal stays."""
+        try:
+            recovered = read_journal(path)
+        except (InputError, OSError, MemoryError) as error:
+            logger.warning("%s was not read: %s", path, error)
+            self.failed.emit("These labels cannot be read any more.")
+            return
+        layer = add_recovered(self._session, recovered)
+        self.said.emit(f"{layer.name!r} is back.")
+
+
+def _time_of(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%d %B, %H:%M")
 
 
 def add_recovered(session: Session, recovered: Recovered) -> Labels:

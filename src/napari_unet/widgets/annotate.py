@@ -20,7 +20,7 @@ from napari_unet.widgets._annotation_layer import (
 from napari_unet.widgets._keys import bind_keys
 from napari_unet.widgets._object_tools import ObjectTools
 from napari_unet.widgets._paint_box import PaintBox
-from napari_unet.widgets._recovery import RecoveryOffer
+from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
 from napari_unet.widgets._state_legend import StateLegend
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
@@ -90,6 +90,7 @@ class AnnotatePanel(Panel):
         self.boxes_button = QPushButton("Draw boxes")
         self.legend = StateLegend()
         self.recovery = RecoveryOffer(session)
+        self.earlier = EarlierLabels(session)
         self._lay_out()
         self._connect()
         self._on_settings()
@@ -145,7 +146,7 @@ class AnnotatePanel(Panel):
         layers = self.add_group("Layers")
         layers.addRow("Image", self.image_chooser)
         layers.addRow(self.channels)
-        row = _row(self.annotation_chooser, self.new_button, self.copy_button)
+        row = _row(self.annotation_chooser, self.new_button, self.copy_button, self.earlier)
         layers.addRow("Annotation", row)
         self.new_button.setToolTip("Make an empty annotation layer on the chosen image.")
         self.copy_button.setToolTip(
@@ -171,8 +172,9 @@ class AnnotatePanel(Panel):
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
         self.tools.said.connect(self.show_status)
-        self.recovery.said.connect(self.show_status)
-        self.recovery.failed.connect(self.show_error)
+        for source in (self.recovery, self.earlier):
+            source.said.connect(self.show_status)
+            source.failed.connect(self.show_error)
         connect(session.backup.failed, self.show_error)
         connect(session.image_changed, self._on_layers)
         connect(session.annotation_changed, self._on_layers)
