@@ -45,7 +45,11 @@ def model_from_checkpoint(folder: Path, name: str | None = None) -> Model:
         channels="gray_or_rgb",
         diameter=NETWORK_DIAMETER,
         instances=BASE_THRESHOLDS,
-        training={"steps": header["step"], "seconds": header["seconds"]},
+        training={
+            "steps": header["earlier_steps"] + header["step"],
+            "steps_of_this_run": header["step"],
+            "seconds": header["seconds"],
+        },
     )
 
 

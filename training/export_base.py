@@ -38,18 +38,19 @@ PURPOSE = {
     "axons in SEM (AxonDeepSeg, MIT) added.",
 }
 NOTES = {
-    "nuclei": "up to step 2633 with a ridge of 1 px and class balance.",
+    "nuclei": "the first 2,633 steps of all with a ridge of 1 px and class balance.",
     "cells": "the same throughout; it starts from the weights of `nuclei`.",
 }
 ROWS_OF_CURVE = 40
 
 
-def card(name: str, folder: Path, scores: dict[str, Tally], seed: int) -> str:
+def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_steps: int) -> str:
     """Return the model card as Markdown."""
     with (folder / "curve.csv").open(newline="") as file:
         curve = list(csv.reader(file))[1:]
     identifiers = json.loads((folder / "data.json").read_text())
     step, seconds, _ = curve[-1]
+    before = f", after {earlier_steps:,} steps of earlier runs" if earlier_steps else ""
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in SHARES[name].items())
     lines = [
         f"# Model card: {name}",
@@ -75,7 +76,7 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int) -> str:
         "## Recipe",
         "",
         f"`python training/train_base.py {name}`, seed {seed}, {int(float(seconds))} s on one CPU "
-        f"core, {step} steps",
+        f"core, {step} steps{before},",
         f"of {BATCH} crops of {CROP} px; AdamW, rate {LEARNING_RATE} falling along a cosine, "
         f"weight decay {WEIGHT_DECAY};",
         f"moving average of the weights with decay {EMA_DECAY}. Kinds drawn: {shares}.",
@@ -121,7 +122,8 @@ def main() -> None:
     save_model(model, options.output / f"{options.name}.safetensors", half=True)
     held = [i for i in read_collection(options.data, tuple(options.kinds)) if i.held_out]
     scores = evaluate(model, held, ("true size", "estimated"))
-    text = card(options.name, folder, scores, options.seed)
+    earlier_steps = int(model.training["steps"]) - int(model.training["steps_of_this_run"])
+    text = card(options.name, folder, scores, options.seed, earlier_steps)
     (options.output / f"{options.name}.md").write_text(text, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Train a shipped base model: ``python training/train_base.py nuclei --data DIR --seconds 3600``.
+"""Train a shipped base model: ``python training/train_base.py nuclei --data DIR --steps 8000``.
 
 The run can be stopped at any time and goes on from its checkpoint when started again. The
 result is the moving average of the weights; ``training/export_base.py`` puts it into the package.
@@ -112,8 +112,11 @@ class Run:
         self.folder = folder
         torch.manual_seed(seed)
         self.net = UNet(**NETWORK).to(memory_format=torch.channels_last)
+        self.earlier_steps = 0
         if start is not None:
-            self.net.load_state_dict(load_model(start).net.state_dict())
+            model = load_model(start)
+            self.net.load_state_dict(model.net.state_dict())
+            self.earlier_steps = int(model.training.get("steps", 0))
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
@@ -135,7 +138,12 @@ class Run:
         names = [name for name, _ in self.net.named_parameters()]
         for name, state in zip(names, self.optimizer.state.values(), strict=False):
             tensors |= {f"optimizer.{name}.{k}": v for k, v in state.items()}
-        header = {"step": self.step, "seconds": self.seconds, "network": NETWORK}
+        header = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "earlier_steps": self.earlier_steps,
+            "network": NETWORK,
+        }
         save_tensors(self.checkpoint, tensors, header, "base training")
         with (self.folder / "curve.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("step", "seconds", "loss"), *self.curve])
@@ -156,6 +164,7 @@ class Run:
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.step, self.seconds = int(header["step"]), float(header["seconds"])
+        self.earlier_steps = int(header["earlier_steps"])
         with (self.folder / "curve.csv").open(newline="") as file:
             rows = list(csv.reader(file))[1:]
         self.curve = [(int(a), float(b), float(c)) for a, b, c in rows]
@@ -185,15 +194,15 @@ class Run:
         return loss.item()
 
 
-def train(run: Run, images: list[TrainingImage], seconds: float) -> None:
-    """Train until the budget is used up, saving every few minutes."""
+def train(run: Run, images: list[TrainingImage], steps: int) -> None:
+    """Train until all steps are done, saving every few minutes."""
     augmentation = Augmentation(AUGMENTATION, run.generator)
     sampler = CropSampler(images, crop=CROP, batch=BATCH, augmentation=augmentation, in_channels=3)
     run.net.train()
     clock = saved = time.monotonic()
     recent: list[float] = []
-    while run.seconds < seconds:
-        recent.append(run.advance(sampler, run.seconds / seconds))
+    while run.step < steps:
+        recent.append(run.advance(sampler, run.step / steps))
         now = time.monotonic()
         run.seconds += now - clock
         clock = now
@@ -213,7 +222,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(SHARES))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--output", type=Path, default=Path(".scratch"))
-    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="model file to start from")
     options = parser.parse_args()
@@ -229,7 +238,7 @@ def main() -> None:
     run = Run(folder, options.seed, options.start)
     if run.checkpoint.exists():
         run.resume()
-    train(run, images, options.seconds)
+    train(run, images, options.steps)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet.core.events import LabelsChanged, PlaneDone
+from napari_unet.core.events import LabelsChanged, PlaneDone, TileDone
 from napari_unet.core.linking import link_planes
 from napari_unet.core.model import Model
 from napari_unet.core.segmentation import segment
 from napari_unet.core.settings import InstanceSettings, TileSettings
+from napari_unet.jobs.cancellation import CancelToken
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.image_source import ImageSource
-from napari_unet.jobs.instance_job import Link, ObjectsFound, PlanesLinked, instance_job
+from napari_unet.jobs.instance_job import (
+    KeptProbabilities,
+    Link,
+    ObjectsFound,
+    PlanesLinked,
+    ProbabilityStore,
+    instance_job,
+)
 from napari_unet.jobs.runner import run_inline
 from napari_unet.jobs.segmentation_job import (
     NumbersShifted,
@@ -110,8 +118,6 @@ def test_stopping_keeps_the_planes_that_are_done(bright_model: Model) -> None:
         canvas(event)
         done.extend([event] if isinstance(event, PlaneDone) else [])
 
-    from napari_unet.jobs.cancellation import CancelToken
-
     token = CancelToken()
 
     def stop_after_one(event: Any) -> None:
@@ -148,9 +154,6 @@ def test_what_cannot_be_segmented_is_said_in_one_sentence(
 
 def test_kept_probabilities_give_the_same_objects_again(bright_model: Model) -> None:
     """Thresholds re-run only the instance step (PEERS: cellpose-napari)."""
-    from napari_unet.core.events import TileDone
-    from napari_unet.jobs.instance_job import ProbabilityStore
-
     source = ImageSource(STACK)
     store = ProbabilityStore(10_000_000)
     whole = (slice(0, 60), slice(0, 80))
@@ -178,8 +181,6 @@ def test_kept_probabilities_give_the_same_objects_again(bright_model: Model) -> 
 
 
 def test_planes_beyond_the_memory_limit_are_counted_and_left_out() -> None:
-    from napari_unet.jobs.instance_job import ProbabilityStore
-
     store = ProbabilityStore(4 * 100)
     store.open((0,), (slice(0, 10), slice(0, 10)))
     store.open((1,), (slice(0, 10), slice(0, 10)))
@@ -189,3 +190,16 @@ def test_planes_beyond_the_memory_limit_are_counted_and_left_out() -> None:
     kept = store.plane((0,))
     assert kept is not None
     assert kept.part((slice(20, 30), slice(0, 5))) is None
+
+
+def test_new_numbers_can_begin_after_those_of_planes_that_are_not_kept() -> None:
+    values = np.zeros((20, 20), np.float32)
+    values[2:8, 2:8] = values[12:18, 12:18] = 1
+    kept = KeptProbabilities((1,), (slice(0, 20), slice(0, 20)), values)
+    canvas = Canvas((2, 20, 20))
+    outcome = run_inline(
+        "Thresholds", instance_job, [kept], InstanceSettings(), first=40, on_event=canvas
+    )
+    assert np.unique(canvas.labels).tolist() == [0, 41, 42]
+    assert isinstance(outcome, JobFinished)
+    assert outcome.result == ObjectsFound(1, 2)

@@ -191,6 +191,23 @@ def test_thresholds_rerun_only_the_instance_step(
     assert sizes.min() >= 60
 
 
+def test_a_result_can_be_edited_again_when_its_sliders_are_left_behind(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    viewer.add_image(picture())
+    panel.options.keep.setChecked(True)
+    panel.start()
+    done()
+    first = panel.run.stream.layer
+    panel.objects.set_settings(InstanceSettings(min_size=60))
+    assert not first.editable
+    panel.start()
+    assert first.editable
+    done()
+    assert panel.run.stream.layer is not first
+    assert first in viewer.layers
+
+
 def test_corrected_results_are_never_overwritten(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None]
 ) -> None:

@@ -127,6 +127,7 @@ def instance_job(
     settings: InstanceSettings,
     *,
     link: Link | None = None,
+    first: int = 0,
     cancelled: Callable[[], bool] | None = None,
 ) -> Generator[LabelsChanged | PlanesLinked, None, ObjectsFound]:
     """Turn kept probabilities into objects, plane by plane.
@@ -139,6 +140,8 @@ def instance_job(
         The thresholds.
     link
         When given (and ``kept`` holds every plane), objects are linked at the end.
+    first
+        Numbers begin after this one.
     cancelled
         Asked before each plane.
 
@@ -157,10 +160,10 @@ def instance_job(
     from napari_unet.core.instances import label_instances
 
     stack = None if link is None else np.zeros(link.shape, np.int32)
-    used = 0
+    used = first
     for done, plane in enumerate(sorted(kept, key=lambda one: one.index)):
         if cancelled is not None and cancelled():
-            return ObjectsFound(done, used)
+            return ObjectsFound(done, used - first)
         labels = label_instances(plane.values, settings)
         highest = int(labels.max(initial=0))
         if used:
@@ -173,6 +176,6 @@ def instance_job(
     if stack is not None and link is not None:
         linked = link_planes(stack, axis=link.axis, overlap=link.overlap, cancelled=cancelled)
         if not (cancelled is not None and cancelled()):
-            used = int(linked.max(initial=0))
+            used = first + int(linked.max(initial=0))
             yield PlanesLinked(linked)
-    return ObjectsFound(len(kept), used)
+    return ObjectsFound(len(kept), used - first)

@@ -127,9 +127,13 @@ class PreviewLayers(QObject):
         self._fill(target, window)
         self._set_limits(target)
         self._refresh()
-        self._strips = strips(target.shape, window)
-        self._unfinished = True
-        self._timer.start()
+        rest = list(strips(target.shape, window))
+        self._strips, self._unfinished = iter(rest), bool(rest)
+        if rest:
+            self._timer.start()
+        else:
+            self._timer.stop()
+            self.drawn.emit()
 
     def _next_strip(self) -> None:
         target = self._session.live.target

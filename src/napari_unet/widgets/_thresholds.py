@@ -73,8 +73,11 @@ class LiveThresholds(QObject):
         self._run = run
 
     def forget(self) -> None:
-        """Drop what is under way."""
+        """Drop what is under way; a result that was locked for it can be edited again."""
         self._timer.stop()
+        run = self._run
+        if run is not None and run.stream.streaming and not self._session.closed:
+            run.stream.finish()
         self._wanted = self._shown_in_view = self._shown_everywhere = None
         self._run = None
         self._session.jobs.cancel(VIEW_KEY)
@@ -144,6 +147,8 @@ class LiveThresholds(QObject):
             kept,
             settings,
             link=run.link if whole else None,
+            # Planes without probabilities keep their numbers: new ones must not collide.
+            first=int(run.stream.array.max(initial=0)) if run.store.left_out else 0,
             on_event=draw,
             on_failed=self._on_failed,
         )

@@ -113,6 +113,7 @@ class SegmentPanel(Panel):
         with self.errors_shown():
             request = self._request()
             layer = self.chosen_image()
+            self.thresholds.use(None)
             self._drop_last(layer)
             self._feed.follow(layer, request.source.channel_axis)
             self._run = SegmentationRun(
@@ -121,7 +122,6 @@ class SegmentPanel(Panel):
                 request,
                 show_probabilities=self.options.probabilities.isChecked(),
             )
-            self.thresholds.use(None)
             self.sizes.pause()
             self.button.set_running(True)
             self.progress.begin(TITLE)
