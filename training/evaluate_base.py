@@ -1,4 +1,4 @@
-"""Score a base model on held-out images: ``python training/evaluate_base.py MODEL --data DIR``.
+"""Score a base model on held-out images: ``python -m training.evaluate_base MODEL --data DIR``.
 
 AP at IoU 0.5 and 0.75, pooled per kind of image, with the diameter the annotation has, with the
 estimated diameter, and without size matching. MODEL is a model file, a shipped name, or the
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from training.base_data import AnnotatedImage, read_collection
 
-from base_data import AnnotatedImage, read_collection
 from napari_unet.core.diameter import estimate_diameter
 from napari_unet.core.instances import at_scale, label_instances
 from napari_unet.core.metrics import match
@@ -29,7 +29,6 @@ from napari_unet.core.unet import UNet
 logger = logging.getLogger("evaluate_base")
 
 KINDS = ("fluo_small", "fluo_large", "histology_purple", "brightfield", "phase", "SEM")
-NETWORK_DIAMETER = 24.0
 BASE_THRESHOLDS = InstanceSettings(seed_threshold=0.5, mask_threshold=0.5, min_size=20)
 
 
@@ -43,7 +42,7 @@ def model_from_checkpoint(folder: Path, name: str | None = None) -> Model:
         net.eval(),
         name=name or folder.name,
         channels="gray_or_rgb",
-        diameter=NETWORK_DIAMETER,
+        diameter=header.get("diameter", 24.0),
         instances=BASE_THRESHOLDS,
         training={
             "steps": header["earlier_steps"] + header["step"],

@@ -1,6 +1,6 @@
 """Put a trained base model and its card into the package.
 
-``python training/export_base.py nuclei``
+``python -m training.export_base nuclei``
 
 The card records the recipe, the seed, the images by id, the loss curve and the scores on
 held-out images.
@@ -14,21 +14,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from base_data import read_collection
-from evaluate_base import KINDS, Tally, evaluate, model_from_checkpoint
-from napari_unet.core.model_file import save_model
-from napari_unet.core.settings import InstanceSettings
-from train_base import (
+from training.base_data import read_collection
+from training.evaluate_base import KINDS, Tally, evaluate, model_from_checkpoint
+from training.train_base import (
     AUGMENTATION,
     BATCH,
     CROP,
-    DIAMETER,
+    DIAMETERS,
     EMA_DECAY,
     LEARNING_RATE,
     SHARES,
     WEIGHT_DECAY,
     WEIGHTS,
 )
+
+from napari_unet.core.model_file import save_model
+from napari_unet.core.settings import InstanceSettings
 
 PURPOSE = {
     "nuclei": "Cell nuclei in fluorescence, stained tissue (gray or RGB) and bright field, dark or "
@@ -57,7 +58,8 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_s
         "",
         PURPOSE[name],
         "",
-        f"Objects are brought to a diameter of {DIAMETER:.0f} px before the network sees them.",
+        f"Objects are brought to a diameter of {DIAMETERS[name]:.0f} px before the network sees "
+        "them.",
         "",
         "## Scores on held-out images",
         "",
@@ -75,7 +77,7 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_s
         "",
         "## Recipe",
         "",
-        f"`python training/train_base.py {name}`, seed {seed}, {int(float(seconds))} s on one CPU "
+        f"`python -m training.train_base {name}`, seed {seed}, {int(float(seconds))} s on one CPU "
         f"core, {step} steps{before},",
         f"of {BATCH} crops of {CROP} px; AdamW, rate {LEARNING_RATE} falling along a cosine, "
         f"weight decay {WEIGHT_DECAY};",

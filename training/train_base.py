@@ -1,7 +1,7 @@
-"""Train a shipped base model: ``python training/train_base.py nuclei --data DIR --steps 8000``.
+"""Train a shipped base model: ``python -m training.train_base nuclei --data DIR --steps 8000``.
 
 The run can be stopped at any time and goes on from its checkpoint when started again. The
-result is the moving average of the weights; ``training/export_base.py`` puts it into the package.
+result is the moving average of the weights; ``training.export_base`` puts it into the package.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from training.base_data import AnnotatedImage, read_collection
+from training.base_simulation import dimmed, off_scale, rendered
 
-from base_data import AnnotatedImage, read_collection
 from napari_unet.core.annotation import training_target
 from napari_unet.core.augmentation import Augmentation
+from napari_unet.core.device import fast_bfloat16
 from napari_unet.core.model_file import load_model, load_tensors, save_tensors
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.planes import as_plane
@@ -31,7 +33,8 @@ from napari_unet.core.unet import UNet
 
 logger = logging.getLogger("train_base")
 
-DIAMETER = 24.0
+#: Median object diameter (px) that each network sees. Cells with thin ends need more pixels.
+DIAMETERS = {"nuclei": 24.0, "cells": 32.0}
 NETWORK = {
     "in_channels": 3,
     "n_classes": 2,
@@ -50,32 +53,38 @@ AUGMENTATION = AugmentationSettings(
 WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
 BATCH, CROP = 8, 160
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-3, 100
-EMA_DECAY = 0.998
+EMA_DECAY = 0.9985
 SAVE_EVERY = 120.0
+#: Images drawn from real label maps, see ``base_simulation``.
+RENDERED = 240
 
 #: How often each kind of image is drawn.
 SHARES = {
     "nuclei": {
-        "fluo_small": 0.3,
-        "fluo_large": 0.28,
-        "histology_purple": 0.29,
-        "brightfield": 0.13,
+        "fluo_small": 0.28,
+        "fluo_large": 0.22,
+        "histology_purple": 0.22,
+        "brightfield": 0.08,
+        "simulated": 0.12,
+        "off scale": 0.08,
     },
     "cells": {
-        "phase": 0.32,
+        "phase": 0.36,
         "SEM": 0.28,
-        "fluo_small": 0.1,
-        "fluo_large": 0.1,
-        "histology_purple": 0.15,
-        "brightfield": 0.05,
+        "fluo_small": 0.05,
+        "fluo_large": 0.05,
+        "histology_purple": 0.1,
+        "brightfield": 0.04,
+        "simulated": 0.08,
+        "off scale": 0.04,
     },
 }
 
 
-def prepare(item: AnnotatedImage, share: float) -> TrainingImage:
+def prepare(item: AnnotatedImage, diameter: float, share: float) -> TrainingImage:
     """Bring one image to the network's scale and build its target."""
     plane = as_plane(item.image)
-    factor = float(np.clip(DIAMETER / item.diameter, 0.2, 4.0))
+    factor = float(np.clip(diameter / item.diameter, 0.2, 4.0))
     intensities = Normalization().measure(plane)
     scaled = resample_plane(plane, factor)
     height, width = scaled.shape
@@ -92,7 +101,9 @@ def prepare(item: AnnotatedImage, share: float) -> TrainingImage:
     )
 
 
-def prepare_all(items: list[AnnotatedImage], shares: dict[str, float]) -> list[TrainingImage]:
+def prepare_all(
+    items: list[AnnotatedImage], diameter: float, shares: dict[str, float]
+) -> list[TrainingImage]:
     """Prepare all images; large groups count with the square root of their size."""
     in_group = Counter((item.kind, item.group) for item in items)
     weights = [in_group[item.kind, item.group] ** -0.5 for item in items]
@@ -101,14 +112,22 @@ def prepare_all(items: list[AnnotatedImage], shares: dict[str, float]) -> list[T
         per_kind[item.kind] += weight
     prepared = []
     for item, weight in zip(items, weights, strict=True):
-        prepared.append(prepare(item, shares[item.kind] * weight / per_kind[item.kind]))
+        prepared.append(prepare(item, diameter, shares[item.kind] * weight / per_kind[item.kind]))
     return prepared
+
+
+def varied(items: list[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
+    """Return further looks of the same fields: rendered label maps, dimmed objects."""
+    random = np.random.default_rng(seed)
+    fluorescence = [item for item in items if item.kind.startswith("fluo")]
+    dim = [dimmed(item, random) for item in fluorescence]
+    return rendered(items, RENDERED, seed) + dim + off_scale(items, seed)
 
 
 class Run:
     """Everything that a stop and restart has to bring back."""
 
-    def __init__(self, folder: Path, seed: int, start: Path | None) -> None:
+    def __init__(self, folder: Path, seed: int, start: str | None) -> None:
         self.folder = folder
         torch.manual_seed(seed)
         self.net = UNet(**NETWORK).to(memory_format=torch.channels_last)
@@ -143,6 +162,7 @@ class Run:
             "seconds": self.seconds,
             "earlier_steps": self.earlier_steps,
             "network": NETWORK,
+            "diameter": DIAMETERS[self.folder.name],
         }
         save_tensors(self.checkpoint, tensors, header, "base training")
         with (self.folder / "curve.csv").open("w", newline="") as file:
@@ -177,8 +197,9 @@ class Run:
             group["lr"] = rate
         batch = sampler.draw()
         image = batch.image.contiguous(memory_format=torch.channels_last)
-        logits = self.net(image)
-        losses = torch.nn.functional.cross_entropy(logits, batch.target, reduction="none")
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+            logits = self.net(image)
+        losses = torch.nn.functional.cross_entropy(logits.float(), batch.target, reduction="none")
         loss = (losses * batch.weight).sum() / batch.weight.sum().clamp(min=1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -224,13 +245,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(".scratch"))
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="model file to start from")
+    parser.add_argument("--start", help="shipped model or model file to start from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     shares = SHARES[options.name]
     items = [i for i in read_collection(options.data, tuple(shares)) if not i.held_out]
-    images = prepare_all(items, shares)
+    everything = items + varied(items, options.seed)
+    images = prepare_all(everything, DIAMETERS[options.name], shares)
     logger.info("%d images", len(images))
     folder = options.output / options.name
     folder.mkdir(parents=True, exist_ok=True)

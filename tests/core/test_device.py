@@ -11,6 +11,7 @@ from napari_unet.core.device import (
     cpu_threads,
     cuda_obstacle,
     describe_memory,
+    fast_bfloat16,
     free_memory,
     is_out_of_memory,
     mps_obstacle,
@@ -141,3 +142,19 @@ def test_choosing_a_device_leaves_the_thread_count_alone() -> None:
 
 def test_memory_in_words() -> None:
     assert describe_memory(3 * 2**29) == "1.5 GiB"
+
+
+@pytest.mark.parametrize(("vector", "matrix"), [(True, False), (False, True), (False, False)])
+def test_bfloat16_needs_instructions_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, vector: bool, matrix: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vector, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrix, raising=False)
+    assert fast_bfloat16("cpu") is (vector or matrix)
+    assert not fast_bfloat16("mps")
+
+
+def test_bfloat16_is_off_where_pytorch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not fast_bfloat16("cpu")

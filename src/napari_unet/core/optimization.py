@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.augmentation import Augmentation
-from napari_unet.core.device import is_out_of_memory, release_memory
+from napari_unet.core.device import fast_bfloat16, is_out_of_memory, release_memory
 from napari_unet.core.errors import DeviceMemoryError, SettingsError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
@@ -208,9 +208,9 @@ class Optimization:
             yield
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
-        """Mixed precision in bfloat16 where CUDA has it: no loss scaling is needed."""
-        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", torch.bfloat16)
+        """Mixed precision in bfloat16 where it is faster: no loss scaling is needed."""
+        if fast_bfloat16(self.device):
+            return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
     def _update_average(self) -> None:
