@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from napari_unet.core.device import choose_device
+from napari_unet.core.device import choose_device, fast_bfloat16
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
 from napari_unet.core.planes import Plane
@@ -25,6 +25,8 @@ CANDIDATES = tuple(float(d) for d in np.round(7.0 * 2 ** (np.arange(10) / 2), 1)
 _WINDOW = 256
 #: Of a larger plane only the middle is considered, so that the cost does not grow.
 _LARGEST_SIDE = 2048
+#: Contrast is measured on a coarse copy of about this side.
+_DETAIL_SIDE = 256
 #: Objects this many times larger or smaller than the model's (as a logarithm) count 0.6 as much.
 _TOLERANCE = 0.35
 #: Images of one user mostly have one magnification: spread of sizes, as a power of two.
@@ -138,7 +140,7 @@ def size_evidence(
     net = model.net.to(device)
     middle = _middle(plane)
     scale = scale or model.normalization.measure(plane)
-    detail = _detail(middle, scale)
+    detail = _Detail.of(middle, scale)
     try:
         for candidate in CANDIDATES:
             if cancelled is not None and cancelled():
@@ -161,11 +163,46 @@ def _middle(plane: Plane) -> Plane:
     return Plane(pixels, 0, tuple(range(len(pixels))))
 
 
-def _detail(plane: Plane, scale: IntensityScale) -> npt.NDArray[np.float32]:
-    """Return a map of local contrast: windows are put where there is something to see."""
-    height, width = plane.shape
-    gray = np.clip(scale.apply(plane.read(0, height, 0, width)), 0, 1).mean(axis=0)
-    return np.asarray(ndimage.gaussian_gradient_magnitude(gray, 2.0), dtype=np.float32)
+@dataclass(frozen=True)
+class _Detail:
+    """Local contrast of an image as a summed-area table: windows go where there is something.
+
+    Attributes
+    ----------
+    table
+        ``(Y + 1, X + 1)`` sums of everything above and to the left, in steps of ``step`` pixels.
+    step
+        Image pixels per entry.
+    """
+
+    table: npt.NDArray[np.float64]
+    step: int
+
+    @classmethod
+    def of(cls, plane: Plane, scale: IntensityScale) -> _Detail:
+        """Measure a plane."""
+        height, width = plane.shape
+        gray = np.clip(scale.apply(plane.read(0, height, 0, width)), 0, 1).mean(axis=0)
+        step = max(1, min(height, width) // _DETAIL_SIDE)
+        rows, columns = height // step, width // step
+        cells = gray[: rows * step, : columns * step].reshape(rows, step, columns, step)
+        coarse = cells.mean(axis=(1, 3))
+        contrast = ndimage.gaussian_gradient_magnitude(coarse, 2.0 / min(step, 2))
+        return cls(np.pad(contrast.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1), step)
+
+    def window_start(self, sides: list[float]) -> tuple[int, int]:
+        """Return the corner of the window (sides and corner in image pixels) that holds most."""
+        shape = [n - 1 for n in self.table.shape]
+        height, width = (
+            min(n, max(1, round(side / self.step))) for n, side in zip(shape, sides, strict=True)
+        )
+        rows = np.unique(np.linspace(0, shape[0] - height, 9).astype(int))
+        columns = np.unique(np.linspace(0, shape[1] - width, 9).astype(int))
+        y, x = np.meshgrid(rows, columns, indexing="ij")
+        table = self.table
+        held = table[y + height, x + width] - table[y, x + width] - table[y + height, x]
+        best = int((held + table[y, x]).argmax())
+        return int(y.ravel()[best]) * self.step, int(x.ravel()[best]) * self.step
 
 
 def _foreground(
@@ -173,36 +210,23 @@ def _foreground(
     view: NetworkInput,
     shape: tuple[int, int],
     factor: float,
-    detail: npt.NDArray[np.float32],
+    detail: _Detail,
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
     """Return object probabilities of the most detailed window at one scale."""
     sides = [min(_WINDOW, max(1, round(n * factor))) for n in shape]
-    starts = _window_start(detail, [side / factor for side in sides])
+    starts = detail.window_start([side / factor for side in sides])
     before = net.size_loss // 2  # a valid network answers for the middle of what it sees
     rows, columns = (
         (round(start * factor) - before, round(start * factor) - before + net.input_size(side))
         for start, side in zip(starts, sides, strict=True)
     )
     pixels = torch.from_numpy(np.ascontiguousarray(view(*rows, *columns)))[None].to(device)
-    with torch.inference_mode():
+    half = torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device))
+    with torch.inference_mode(), half:  # a size needs no more precision
         probabilities = torch.softmax(net(pixels).float(), dim=1)[0, 1]
     result: npt.NDArray[np.float32] = probabilities.cpu().numpy()[: sides[0], : sides[1]]
     return result
-
-
-def _window_start(detail: npt.NDArray[np.float32], sides: list[float]) -> tuple[int, int]:
-    """Return the corner of the window (image pixels) that holds the most detail."""
-    height, width = (
-        min(n, max(1, round(side))) for n, side in zip(detail.shape, sides, strict=True)
-    )
-    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-    rows = np.unique(np.linspace(0, detail.shape[0] - height, 9).astype(int))
-    columns = np.unique(np.linspace(0, detail.shape[1] - width, 9).astype(int))
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    held = total[y + height, x + width] - total[y, x + width] - total[y + height, x] + total[y, x]
-    best = int(held.argmax())
-    return int(y.ravel()[best]), int(x.ravel()[best])
 
 
 def _weigh(
