@@ -40,8 +40,14 @@ PURPOSE = {
 }
 NOTES = {
     "nuclei": "the first 2,633 steps of all with a ridge of 1 px and class balance.",
-    "cells": "the same throughout; it starts from the weights of `nuclei`.",
+    "cells": "the same throughout; the first of the earlier runs started from `nuclei`.",
 }
+FURTHER_LOOKS = (
+    "`simulated`: images rendered from the label maps of training images in random looks, and "
+    "fluorescence images with single objects dimmed; `off scale`: training images shown as if "
+    "their objects had another size (see `training/base_simulation.py`). Earlier runs did "
+    "without both."
+)
 ROWS_OF_CURVE = 40
 
 
@@ -81,7 +87,9 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_s
         f"core, {step} steps{before},",
         f"of {BATCH} crops of {CROP} px; AdamW, rate {LEARNING_RATE} falling along a cosine, "
         f"weight decay {WEIGHT_DECAY};",
-        f"moving average of the weights with decay {EMA_DECAY}. Kinds drawn: {shares}.",
+        f"moving average of the weights with decay {EMA_DECAY}; bfloat16. Kinds drawn: {shares}.",
+        "",
+        FURTHER_LOOKS,
         "",
         f"Weight map: `{WEIGHTS}`; {NOTES[name]}",
         "",
