@@ -35,6 +35,7 @@ def inputs(tmp_path_factory) -> Path:
         spoiled[5, 7] = value
         tifffile.imwrite(folder / f"{name}.tif", spoiled)
     tifffile.imwrite(folder / "fractions.tif", sample.labels + np.float32(0.5))
+    tifffile.imwrite(folder / "image_masks.tif", sample.image)
     (folder / "text.tif").write_text("this is not an image")
     (folder / "nothing.tif").write_bytes(b"")
     torch.manual_seed(0)
@@ -112,6 +113,17 @@ BAD = {
         ["train", "{in}/image.tif", "{in}/painted.tif", "--model", "{out}/no/m.safetensors"],
         "does not exist",
     ),
+    "model over an image that is no input": (
+        ["train", "{in}/image.tif", "{in}/painted.tif", "--model", "{in}/rgb.tif"],
+        "ends in .safetensors",
+    ),
+    "the name of the image that is bad": (
+        [
+            *("train", "{in}/image.tif", "{in}/painted.tif", "{in}/nan.tif", "{in}/painted.tif"),
+            *("--model", "{out}/m.safetensors", *FROM_SCRATCH),
+        ],
+        "'nan'",
+    ),
     "model is a folder": (
         ["train", "{in}/image.tif", "{in}/painted.tif", "--model", "{out}"],
         "is a folder",
@@ -157,6 +169,18 @@ BAD = {
         ["weight-map", "{in}/painted.tif", "--output", "{in}/painted.tif"],
         "is an input",
     ),
+    "weight map in another format": (
+        ["weight-map", "{in}/painted.tif", "--output", "{out}/w.png"],
+        "ends in .tif",
+    ),
+    "masks over an input": (
+        [
+            *("segment", "{in}/image.tif", "{in}/image_masks.tif", "--output", "{in}"),
+            *("--model", "{in}/model.safetensors"),
+        ],
+        "replace an input",
+    ),
+    "demo among other files": (["demo", "--output", "{in}", "--seconds", "1"], "not from a demo"),
     "info on a pickle": (["info", "{in}/pickle.safetensors"], "pickle"),
     "info on nothing": (["info", "{in}/missing.safetensors"], "missing.safetensors"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from napari_unet.cli.files import (
     existing_file,
     find_images,
+    keep_inputs,
     output_folder,
     result_stems,
     writable_file,
@@ -51,7 +53,7 @@ def test_results_of_two_images_may_not_collide():
 def test_a_new_folder_stays_only_when_there_are_results(tmp_path):
     with output_folder(str(tmp_path / "empty" / "deep")) as folder:
         assert folder.is_dir()
-    assert not folder.exists()
+    assert not list(tmp_path.iterdir())
     with output_folder(str(tmp_path / "full")) as folder:
         touch(folder / "a_masks.tif")
     assert [p.name for p in folder.iterdir()] == ["a_masks.tif"]
@@ -90,6 +92,18 @@ def test_outputs_that_cannot_be(tmp_path):
             pytest.fail("the folder cannot exist")
     with pytest.raises(InputError, match="is an input"):
         writable_file(str(tmp_path / "file"), [tmp_path / "file"])
+    with pytest.raises(InputError, match=r"ends in \.safetensors, for example 'file\.safetensors'"):
+        writable_file(str(tmp_path / "file"), suffixes=(".safetensors",))
+    assert writable_file(str(tmp_path / "M.TIF"), suffixes=(".tif", ".tiff")).name == "M.TIF"
+
+
+def test_results_never_replace_an_input(tmp_path):
+    touch(tmp_path / "a.tif", tmp_path / "a_masks.tif")
+    (tmp_path / "link").symlink_to(tmp_path)
+    inputs = find_images([str(tmp_path / "a.tif"), str(tmp_path / "a_masks.tif")])
+    keep_inputs(inputs, [tmp_path / "a_measurements.csv"])
+    with pytest.raises(InputError, match="would replace an input"):
+        keep_inputs(inputs, [tmp_path / "link" / "a_masks.tif"])
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
@@ -100,6 +114,18 @@ def test_a_folder_without_permission(tmp_path):
             writable_file(str(tmp_path / "m"))
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_read_only_disk(tmp_path, monkeypatch):
+    """Such a disk refuses even to remove the file that was not written."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OutputError, match="read-only file system"):
+        writable_file(str(tmp_path / "m.safetensors"))
 
 
 def test_a_folder_that_takes_nothing():

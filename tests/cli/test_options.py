@@ -8,8 +8,9 @@ import dataclasses
 import pytest
 
 from napari_unet.cli.options import OptionGroups, given
-from napari_unet.cli.parser import build_parser
+from napari_unet.cli.parser import MASK_FORMATS, SHIPPED_MODELS, build_parser
 from napari_unet.cli.train import train_settings
+from napari_unet.core.model_file import list_models
 from napari_unet.core.settings import (
     AugmentationSettings,
     InstanceSettings,
@@ -19,6 +20,7 @@ from napari_unet.core.settings import (
     WeightMapSettings,
     describe,
 )
+from napari_unet.io.registry import formats
 
 
 def parse_train(*words):
@@ -85,6 +87,11 @@ def test_experts_are_listed_on_request(capsys):
         text = capsys.readouterr().out
         assert ("--learning-rate" in text) is listed
         assert "--seconds" in text
+
+
+def test_help_lists_the_formats_and_models_there_are():
+    assert {*MASK_FORMATS, "csv"} == {each.name for each in formats()}
+    assert list(SHIPPED_MODELS) == list_models()
 
 
 @pytest.mark.parametrize(

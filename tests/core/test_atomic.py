@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
+import time
 
 import pytest
 
@@ -74,6 +76,30 @@ def test_a_folder_is_replaced_and_nothing_else_is_left(tmp_path):
             (temporary / text).touch()
     assert [p.name for p in path.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_failed_folder_goes_even_when_a_thread_still_writes_into_it(tmp_path):
+    """Zarr's threads finish their chunks after one of them met a full disk."""
+    writers = []
+
+    def write_late(folder):
+        def late():
+            time.sleep(0.03)
+            folder.mkdir(exist_ok=True)
+            (folder / "chunk").touch()
+
+        writers.append(threading.Thread(target=late))
+        writers[0].start()
+
+    def fails():
+        with atomic_folder(tmp_path / "a.zarr") as temporary:
+            write_late(temporary)
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OutputError, match="no room"):
+        fails()
+    writers[0].join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_folder_keeps_the_old_one(tmp_path, small_disk):

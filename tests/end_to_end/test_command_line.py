@@ -63,7 +63,8 @@ def test_train_segment_evaluate(folder, tmp_path, capsys):
     images = [folder / "image.tif", folder / "painted.tif"]
     assert run("train", *images, "--model", model, "--steps", 3, "--base", "nuclei") == 0
     said = capsys.readouterr().out
-    assert "held back" in said
+    assert "Scores: AP50" in said
+    assert "held-back" in said
     assert f"Saved {model}" in said
     assert run("segment", folder / "new.tif", "--model", model, "--output", out) == 0
     assert "objects -> new_masks.tif, new_measurements.csv" in capsys.readouterr().out

@@ -117,6 +117,23 @@ def test_other_colour_modes(tmp_path, mode):
     assert image.rgb == (mode in ("P", "CMYK"))
 
 
+def test_labels_with_a_palette_are_positions_in_it(tmp_path):
+    """Annotation programs save label images with a colour for each number."""
+    picture = Image.fromarray(np.array([[0, 1, 2], [0, 7, 1]], np.uint8), "P")
+    picture.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10, *range(3, 40)])
+    picture.save(tmp_path / "a.png")
+    assert read_labels(tmp_path / "a.png").data.tolist() == [[0, 1, 2], [0, 7, 1]]
+    assert read_image(tmp_path / "a.png").rgb
+
+
+def test_a_palette_of_grays_is_a_gray_image(tmp_path):
+    gray = Image.fromarray(np.array([[0, 90, 255], [17, 3, 4]], np.uint8))
+    gray.convert("P").save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert not image.rgb
+    assert (image.data == np.asarray(gray)).all()
+
+
 def test_an_animation_is_no_image(tmp_path):
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

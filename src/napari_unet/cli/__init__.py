@@ -45,4 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone (`napari-unet ... | head`): nobody is left to tell.
         sys.stderr.close()
         return OK
+    except OSError as error:
+        where = f" for {error.filename!r}" if error.filename else ""
+        return fail(f"The system reports{where}: {(error.strerror or str(error)).lower()}.")
     return status

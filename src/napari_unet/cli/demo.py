@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_unet.cli.console import INTERRUPTED, OK, Interruptible, note, say
 from napari_unet.cli.files import output_folder
 from napari_unet.cli.train import follow_training, report
+from napari_unet.core.errors import InputError
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.samples import paint_cells
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 PAINTED_CELLS = 8
 PICTURE = "demo.png"
+#: What is written, apart from the picture.
+RESULTS = (
+    "image.tif",
+    "new.tif",
+    "painted.tif",
+    "new_truth.tif",
+    "new_masks.tif",
+    "new_measurements.csv",
+    "model.safetensors",
+)
 _SHAPE = (512, 512)
 _THRESHOLDS = (0.5, 0.75, 0.9)
 _Labels = npt.NDArray[np.int32]
@@ -52,7 +63,18 @@ def _simulate(seed: int) -> _Field:
 def run(options: argparse.Namespace) -> int:
     """Paint, train, segment, compare and write everything into one folder."""
     with output_folder(options.output) as folder:
+        _keep_others_files(folder)
         return _run(folder, options.seconds)
+
+
+def _keep_others_files(folder: Path) -> None:
+    """Check that what will be written replaces nothing but an earlier demo."""
+    found = [name for name in RESULTS if (folder / name).exists()]
+    if found and not (folder / PICTURE).exists():
+        raise InputError(
+            f"The folder {str(folder)!r} holds a file {found[0]!r} that is not from a demo; choose "
+            "another folder."
+        )
 
 
 def _run(folder: Path, seconds: float) -> int:

@@ -93,6 +93,22 @@ def result_stems(images: Iterable[Path]) -> list[str]:
     return list(planned)
 
 
+def keep_inputs(inputs: Iterable[Path], results: Iterable[Path]) -> None:
+    """Check that no result would replace one of the inputs.
+
+    Raises
+    ------
+    InputError
+        If one would.
+    """
+    sources = {os.path.realpath(path) for path in inputs}
+    for result in results:
+        if os.path.realpath(result) in sources:
+            raise InputError(
+                f"The result {str(result)!r} would replace an input; choose another output folder."
+            )
+
+
 def existing_file(text: str) -> Path:
     """Return the path of a file to read.
 
@@ -109,7 +125,7 @@ def existing_file(text: str) -> Path:
 
 @contextlib.contextmanager
 def output_folder(text: str) -> Iterator[Path]:
-    """Create the folder if needed and try to write into it; leave no new empty one behind.
+    """Create the folder if needed and try to write into it; leave no new empty ones behind.
 
     Raises
     ------
@@ -117,7 +133,7 @@ def output_folder(text: str) -> Iterator[Path]:
         If it cannot be created or written to.
     """
     folder = Path(text)
-    is_new = not folder.exists()
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -128,18 +144,19 @@ def output_folder(text: str) -> Iterator[Path]:
         _try_writing(folder)
         yield folder
     finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # it is not empty: there are results
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # it is not empty: there are results
+            for each in new:
+                each.rmdir()
 
 
-def writable_file(text: str, inputs: Iterable[Path] = ()) -> Path:
+def writable_file(text: str, inputs: Iterable[Path] = (), *, suffixes: Sequence[str] = ()) -> Path:
     """Check that a result file can be written, without touching what is there.
 
     Raises
     ------
     InputError
-        If it is one of the inputs.
+        If it is one of the inputs, or ends in none of ``suffixes`` (of any, when there are none):
+        an image is not replaced by a model because two arguments were confused.
     OutputError
         If its folder is missing or cannot be written to.
     """
@@ -149,6 +166,11 @@ def writable_file(text: str, inputs: Iterable[Path] = ()) -> Path:
             raise InputError(f"{text!r} is an input; choose another file for the result.")
     if path.is_dir():
         raise OutputError(f"{text!r} is a folder; add a file name.")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(
+            f"The result {text!r} must have a name that ends in {suffixes[0]}, for example "
+            f"{path.stem + suffixes[0]!r}."
+        )
     if not path.parent.is_dir():
         raise OutputError(
             f"The folder {str(path.parent)!r} does not exist; create it or choose another one."
@@ -168,4 +190,5 @@ def _try_writing(folder: Path) -> None:
             f"({(error.strerror or str(error)).lower()}); choose another one."
         ) from error
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this, too
+            probe.unlink(missing_ok=True)

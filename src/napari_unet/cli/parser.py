@@ -28,6 +28,8 @@ examples:
   napari-unet train cells.tif painted.tif --model my.safetensors
   napari-unet segment images/ --model my.safetensors --output masks/
   napari-unet evaluate masks/ truth/
+
+napari-unet COMMAND --help tells more about a command.
 """
 
 _TRAIN = """\
@@ -36,11 +38,31 @@ same size: 0 = not painted, 1, 2, 3 ... = one number per cell, -1 = painted back
 A few cells are enough. Ctrl+C ends it early and saves the best model so far.
 """
 
+_TRAIN_EXAMPLES = """\
+examples:
+  napari-unet train cells.tif painted.tif --model my.safetensors
+  napari-unet train a.tif a_painted.tif b.tif b_painted.tif --model my.safetensors --seconds 120
+  napari-unet train slide.png painted.tif --model my.safetensors --base none
+"""
+
 _SEGMENT = """\
 Find the objects in images. Writes <name>_masks.tif (opens in ImageJ, one number per object) and
-<name>_measurements.csv for each image. Stacks and time series are segmented plane by plane. The
-network's tiles are joined without seams, whatever their size.
+<name>_measurements.csv for each image; results of an earlier run are replaced. Stacks and time
+series are segmented plane by plane. The network's tiles are joined without seams, whatever their
+size. An image that cannot be used is named and left out.
 """
+
+_SEGMENT_EXAMPLES = """\
+examples:
+  napari-unet segment cells.tif --model nuclei --output masks/
+  napari-unet segment images/ --model my.safetensors --output masks/ --diameter 30
+  napari-unet segment "images/*.tif" --model cells --output rois/ --format tiff imagej-roi
+"""
+
+#: Formats of masks; ``csv`` is always written. The list is here so that --help needs no NumPy.
+MASK_FORMATS = ("tiff", "ome-zarr", "annotation", "imagej-roi", "geojson", "coco")
+#: Models that come with the program.
+SHIPPED_MODELS = ("nuclei", "cells")
 
 _EVALUATE = """\
 Compare segmentations with the truth: two label images, or two folders in which the file names
@@ -79,13 +101,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
 
+    def add_argument(self, action: argparse.Action) -> None:
+        """Leave room for the names of the commands, which are indented."""
+        super().add_argument(action)
+        names = [choice.dest for choice in self._iter_indented_subactions(action)]
+        if names and action.help is not argparse.SUPPRESS:
+            longest = max(map(len, names)) + 2 * self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest)
+
 
 def build_parser(arguments: Sequence[str]) -> Parser:
     """Return the parser; ``arguments`` decide whether expert settings are listed."""
     show = "--help-all" in arguments
     parser = Parser(
         prog="napari-unet",
-        description="Fine-tune a U-Net on a few painted cells and get seam-free masks.",
+        description="Fine-tune a U-Net on a few painted cells and get seam-free masks.\n"
+        "Without a command it opens napari with the panels.",
         epilog=_EXAMPLES,
         formatter_class=_Formatter,
     )
@@ -104,12 +135,18 @@ _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def _command(
-    commands: _Commands, name: str, summary: str, description: str, arguments: str
+    commands: _Commands,
+    name: str,
+    summary: str,
+    description: str,
+    arguments: str,
+    examples: str | None = None,
 ) -> Parser:
     parser = commands.add_parser(
         name,
         help=summary,
         description=description,
+        epilog=examples,
         usage=" ".join(filter(None, ("napari-unet", name, arguments, "[options]"))),
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -136,19 +173,27 @@ def _add_channel(parser: Parser) -> None:
     )
 
 
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(names)
+
+
 def _add_train(commands: _Commands, show_experts: bool) -> None:
     arguments = "IMAGE LABELS [IMAGE LABELS ...] --model OUT"
-    parser = _command(commands, "train", "train on painted cells", _TRAIN, arguments)
+    parser = _command(
+        commands, "train", "train on painted cells", _TRAIN, arguments, _TRAIN_EXAMPLES
+    )
     parser.add_argument(
         "files", nargs="+", metavar="IMAGE LABELS", help="images and their painted labels, in turn"
     )
-    parser.add_argument("--model", required=True, metavar="OUT", help="model file to write")
+    parser.add_argument(
+        "--model", required=True, metavar="OUT", help="model file to write, ending in .safetensors"
+    )
     parser.add_argument(
         "--base",
         default=AUTO,
         metavar="NAME|PATH|none",
-        help="model to start from: a shipped one, a file, or none = from scratch "
-        "(default: the shipped one that fits the painted cells best)",
+        help=f"model to start from: {_either(SHIPPED_MODELS)} (they come with the program), a "
+        "file of yours, or none = from scratch (default: the one that fits the painted cells best)",
     )
     parser.add_argument(
         "--recipe", metavar="FILE", help="settings from a JSON file; options given here win"
@@ -166,12 +211,18 @@ def _add_train(commands: _Commands, show_experts: bool) -> None:
 
 def _add_segment(commands: _Commands, show_experts: bool) -> None:
     arguments = "INPUT [INPUT ...] --model NAME|PATH --output DIR"
-    parser = _command(commands, "segment", "find objects in images", _SEGMENT, arguments)
+    parser = _command(
+        commands, "segment", "find objects in images", _SEGMENT, arguments, _SEGMENT_EXAMPLES
+    )
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, folders of images, or patterns (*.tif)"
     )
     parser.add_argument(
-        "--model", required=True, metavar="NAME|PATH", help="model to use, for example nuclei"
+        "--model",
+        required=True,
+        metavar="NAME|PATH",
+        help=f"model to use: {_either(SHIPPED_MODELS)} (they come with the program), or a file "
+        "of yours",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -179,7 +230,8 @@ def _add_segment(commands: _Commands, show_experts: bool) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="formats of the masks, one or more (default: tiff)",
+        help=f"formats of the masks, one or more of {', '.join(MASK_FORMATS)} (default: tiff); "
+        "csv measurements are always written",
     )
     parser.add_argument(
         "--diameter",
@@ -218,7 +270,9 @@ def _add_weight_map(commands: _Commands, show_experts: bool) -> None:
         "LABELS --output FILE",
     )
     parser.add_argument("labels", metavar="LABELS", help="painted labels")
-    parser.add_argument("--output", required=True, metavar="FILE", help="TIFF file to write")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="TIFF file to write, ending in .tif"
+    )
     options = _settings(parser, show_experts)
     options.add(WeightMapSettings)
     options.add(AnnotationSettings, drop_choices=("boxes",), texts={"area": _AREA})
@@ -228,7 +282,7 @@ def _add_info(commands: _Commands) -> None:
     parser = _command(
         commands, "info", "show what is in a model file", "Describe a model.", "MODEL"
     )
-    parser.add_argument("model", metavar="MODEL", help="model file, or the name of a shipped one")
+    parser.add_argument("model", metavar="MODEL", help=f"model file, or {_either(SHIPPED_MODELS)}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

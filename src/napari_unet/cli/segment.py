@@ -20,7 +20,7 @@ from napari_unet.cli.console import (
     note,
     say,
 )
-from napari_unet.cli.files import find_images, output_folder, result_stems
+from napari_unet.cli.files import find_images, keep_inputs, output_folder, result_stems
 from napari_unet.cli.images import read_channel
 from napari_unet.cli.large import is_large, segment_large
 from napari_unet.cli.options import given
@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"The model {model.name!r} finds classes, so there are no objects to link."
         )
+    if model.diameter is None and isinstance(options.diameter, float):
+        note(f"--diameter has no effect: the model {model.name!r} does not match object sizes")
     with output_folder(options.output) as folder, Interruptible() as interrupted:
+        keep_inputs(images, [each.path_for(folder, stem) for each in formats for stem in stems])
         model, instances = _thresholds(options, model)
         work = _Work(
             Predictor(model, given(options, TileSettings())),
@@ -93,7 +96,7 @@ def _segment_all(
         except UNetError as error:
             if len(images) == 1:
                 raise
-            note(f"{image.name}: {error}")
+            note(str(error) if image.name in str(error) else f"{image.name}: {error}")
             status = BAD_INPUT
             continue
         if not done:

@@ -18,6 +18,9 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.settings import TrainSettings
 from napari_unet.io.images import ImageFile, file_name_stem, read_labels
 
+#: How the name of a model file ends.
+MODEL_SUFFIXES = (".safetensors",)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -30,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     """Train and save the model; on Ctrl+C the best model so far."""
     files = _files(options.files)
     settings = train_settings(options)
-    output = writable_file(options.model, [path for pair in files for path in pair])
+    inputs = [path for pair in files for path in pair]
+    output = writable_file(options.model, inputs, suffixes=MODEL_SUFFIXES)
 
     from napari_unet.core.model_file import save_model
 
@@ -55,7 +59,7 @@ def _files(names: Sequence[str]) -> list[tuple[Path, Path]]:
     if len(names) % 2:
         raise InputError(
             "Give each image together with its labels (IMAGE LABELS IMAGE LABELS ...); "
-            f"{len(names)} files cannot be paired."
+            f"{_count(len(names), 'file')} cannot be paired."
         )
     paths = [existing_file(name) for name in names]
     return list(zip(paths[::2], paths[1::2], strict=True))
@@ -162,16 +166,20 @@ def _started(event: TrainingStarted) -> str:
         f", {event.validation_objects} of them held back" if event.validation_objects else ""
     )
     size = f", about {event.diameter:.0f} px across" if event.diameter else ""
-    return f"training on {event.objects} objects{held_back}{size}"
+    return f"training on {_count(event.objects, 'object')}{held_back}{size}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def report(finished: TrainingFinished) -> Iterator[str]:
     """Yield the lines that tell how it went."""
     how = "Stopped after" if finished.reason == "stopped" else "Trained"
-    yield f"{how} {finished.steps} steps in {finished.seconds:.0f} s."
+    yield f"{how} {_count(finished.steps, 'step')} in {finished.seconds:.0f} s."
     scores = list(_scores(finished.before, finished.after))
     if scores:
-        yield f"On the cells held back: {', '.join(scores)}."
+        yield f"Scores: {', '.join(scores)}."
     yield finished.decision
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Write the weights and print how many pixels are in which state."""
     path = existing_file(options.labels)
-    output = writable_file(options.output, [path])
+    output = writable_file(options.output, [path], suffixes=(".tif", ".tiff"))
 
     from napari_unet.core.annotation import check_trainable, training_target
 
@@ -72,7 +72,8 @@ def write_weights(path: Path, weight: npt.NDArray[np.float32], grid: Grid) -> No
 def _tell(target: TrainingTarget) -> None:
     counts = target.counts
     everything = target.state.size
-    say(f"{counts.objects} objects, {counts.trained / everything:.1%} of the pixels are trained on")
+    objects = "1 object" if counts.objects == 1 else f"{counts.objects:,} objects"
+    say(f"{objects}, {counts.trained / everything:.1%} of the pixels are trained on")
     for name, pixels in (
         ("object", counts.object_pixels),
         ("background", counts.background),

@@ -7,12 +7,15 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from napari_unet.core.errors import OutputError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: Seconds for which a folder that failed is watched for files that other threads still add.
+_LATE_WRITES = 1.0
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -102,7 +105,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_folder(temporary)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
 
@@ -128,6 +131,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         See :func:`atomic_file`.
     """
     write_bytes(path, text.encode("utf-8"))
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder that threads may still be writing into (Zarr's do, after an error)."""
+    deadline = time.monotonic() + _LATE_WRITES
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LATE_WRITES / 20)
 
 
 def _neighbour(target: Path, ending: str) -> Path:

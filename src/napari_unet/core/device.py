@@ -75,7 +75,7 @@ def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if kind != "cpu":
         return False
     checks = (

@@ -42,8 +42,10 @@ class Normalization:
         """
         sample = sample_pixels(plane)
         if not np.isfinite(sample).all():
+            name = f" {plane.name!r}" if plane.name else ""
             raise InputError(
-                "The image contains NaN or infinite values; replace them (for example by 0) first."
+                f"The image{name} contains NaN or infinite values; replace them (for example by "
+                "0) first."
             )
         low, high = np.percentile(sample, [self.low, self.high], axis=1)
         # A constant channel becomes 0 everywhere instead of dividing by nothing. A few bright

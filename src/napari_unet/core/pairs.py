@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,8 @@ def annotated_planes(
     if not pairs:
         raise AnnotationError("Give at least one image with annotation to train on.")
     planes = [plane for pair in pairs for plane in _planes(as_pair(pair))]
+    if len(planes) > 1:
+        planes = [replace(item, plane=replace(item.plane, name=item.name)) for item in planes]
     if not planes:
         raise AnnotationError("Nothing is painted yet; paint at least one object, then train.")
     channels = {plane.plane.channels for plane in planes}

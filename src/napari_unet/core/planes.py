@@ -23,11 +23,14 @@ class Plane:
         Axis of the channels in ``array`` (not negative), or None for a 2-D array.
     picked
         Channels that are used, in order.
+    name
+        For messages; empty when there is only one image.
     """
 
     array: Any
     channel_axis: int | None = None
     picked: tuple[int, ...] = field(default=(0,))
+    name: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import weakref
 import zlib
@@ -91,11 +92,15 @@ def read_image(path: str | Path) -> ImageFile:
     InputError
         If the file is missing, not an image or damaged.
     """
-    path = Path(path)
+    return _read(Path(path), as_labels=False)
+
+
+def _read(path: Path, *, as_labels: bool) -> ImageFile:
+    """Read a file; of an image with a palette, labels are the palette's positions."""
     if not path.exists():
         raise InputError(f"There is no file {str(path)!r}; check the path.")
     try:
-        image = _reader(path)(path)
+        image = _reader(path, as_labels)(path)
     except InputError:
         raise
     except _DECODER_ERRORS as error:
@@ -114,14 +119,15 @@ def read_labels(path: str | Path) -> ImageFile:
     """Read a label image: whole numbers, one per pixel, in any of the image formats.
 
     Float images are taken when all values are whole numbers (ImageJ saves labels beyond 65,535
-    like that).
+    like that). Of a picture with a palette the labels are the positions in the palette, not the
+    colours they are shown in.
 
     Raises
     ------
     InputError
         If the file is missing, not an image, damaged, coloured, or holds other numbers.
     """
-    image = read_image(path)
+    image = _read(Path(path), as_labels=True)
     name = Path(path).name
     if image.rgb:
         raise InputError(
@@ -153,7 +159,7 @@ def file_name_stem(path: str | Path) -> str:
     return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 
-def _reader(path: Path) -> Callable[[Path], ImageFile]:
+def _reader(path: Path, as_labels: bool) -> Callable[[Path], ImageFile]:
     if path.is_dir():
         return _read_zarr
     suffix = path.suffix.lower()
@@ -162,7 +168,9 @@ def _reader(path: Path) -> Callable[[Path], ImageFile]:
     with path.open("rb") as file:
         start = file.read(4)
     tiff = start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-    return _read_tiff if tiff or suffix in TIFF_SUFFIXES else _read_picture
+    if tiff or suffix in TIFF_SUFFIXES:
+        return _read_tiff
+    return functools.partial(_read_picture, positions=as_labels)
 
 
 def _read_npy(path: Path) -> ImageFile:
@@ -174,7 +182,8 @@ def _read_npy(path: Path) -> ImageFile:
     return ImageFile(data, Grid.of(data.ndim, axes=axes), 2 if rgb else None, rgb, path.stem)
 
 
-def _read_picture(path: Path) -> ImageFile:
+def _read_picture(path: Path, positions: bool = False) -> ImageFile:
+    """Read a picture; ``positions`` takes those in a palette instead of its colours."""
     from PIL import Image
 
     try:
@@ -183,12 +192,8 @@ def _read_picture(path: Path) -> ImageFile:
                 raise InputError(
                     f"{path.name!r} is an animation, not an image; save it as a TIFF stack."
                 )
-            plain = (
-                picture.convert(_PLAIN_MODES[picture.mode])
-                if (picture.mode in _PLAIN_MODES)
-                else picture
-            )
-            data = np.asarray(plain)
+            keep = picture.mode not in _PLAIN_MODES or (positions and picture.mode == "P")
+            data = np.asarray(picture if keep else picture.convert(_plain_mode(picture)))
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path.name!r} is too large for its format; save it as TIFF or OME-Zarr."
@@ -196,6 +201,15 @@ def _read_picture(path: Path) -> ImageFile:
     rgb = data.ndim == 3
     grid = Grid.of(data.ndim, axes="YXS" if rgb else "YX")
     return ImageFile(data, grid, 2 if rgb else None, rgb, path.stem)
+
+
+def _plain_mode(picture: Any) -> str:
+    """Return what a picture is converted to: gray when its palette holds nothing but grays."""
+    if picture.mode == "P":
+        colours = np.asarray(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        if (colours == colours[:, :1]).all():
+            return "L"
+    return _PLAIN_MODES[picture.mode]
 
 
 def _read_zarr(path: Path) -> ImageFile:
