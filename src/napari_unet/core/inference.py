@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_unet.core.device import release_memory
 from napari_unet.core.layers import Convolution, UpConvolution, folded_block
 from napari_unet.core.unet import UNet
 
@@ -152,6 +153,7 @@ class InferenceNetwork:
         """Free the memory that is kept from one window to the next."""
         with self._busy:
             self._buffers.clear()
+        release_memory(self.device)
 
     def __call__(
         self,

@@ -12,7 +12,7 @@ import torch
 
 from napari_unet.core.base_choice import AUTOMATIC, choose_base
 from napari_unet.core.delivery import deliver
-from napari_unet.core.device import choose_device
+from napari_unet.core.device import choose_device, release_memory
 from napari_unet.core.errors import InputError
 from napari_unet.core.events import (
     Scores,
@@ -134,7 +134,7 @@ def iter_training(
             yield _validate(run, assess, clock)
     state = run.state(clock.seconds)
     delivered = deliver(run, assess.regions, comparable, before, data)
-    yield TrainingFinished(
+    finished = TrainingFinished(
         model=delivered.model,
         before=before,
         after=delivered.scores,
@@ -144,6 +144,10 @@ def iter_training(
         seconds=clock.seconds,
         state=state,
     )
+    # What is left of the run would otherwise stay on a GPU for as long as the event is looked at.
+    del run, data, assess
+    release_memory(device.device)
+    yield finished
 
 
 def _prepare(
