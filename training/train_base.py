@@ -179,10 +179,13 @@ class Run:
         self.average = pick["average."]
         self.generator.set_state(tensors["generator"])
         for name, parameter in self.net.named_parameters():
-            self.optimizer.state[parameter] = {
+            state = {
                 key: pick["optimizer."][f"{name}.{key}"]
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
+            for key in ("exp_avg", "exp_avg_sq"):  # the fused step needs the layout of the weights
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(state[key])
+            self.optimizer.state[parameter] = state
         self.step, self.seconds = int(header["step"]), float(header["seconds"])
         self.earlier_steps = int(header["earlier_steps"])
         with (self.folder / "curve.csv").open(newline="") as file:
