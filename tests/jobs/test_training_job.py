@@ -49,13 +49,18 @@ def test_events_arrive_in_order_and_the_model_is_saved(pair: TrainingPair, tmp_p
     assert isinstance(outcome, JobFinished), outcome
     kinds = [type(event) for event in events]
     assert kinds[:2] == [DeviceFound, TrainingStarted]
-    assert kinds[-2:] == [TrainingFinished, ModelSaved]
+    assert kinds[-3:] == [TrainingFinished, ModelSaved, Preview]
     assert kinds.count(TrainingStep) == 12
     assert Validation in kinds
     previews = [event for event in events if isinstance(event, Preview)]
     assert previews
     assert previews[0].labels.shape == (50, 40)
     assert kinds[kinds.index(Preview) - 1] is Validation
+    # What is seen in the end is what the delivered model makes of the view.
+    np.testing.assert_array_equal(
+        previews[-1].labels,
+        preview_labels(outcome.result.model, view, events[1].diameter, "cpu"),
+    )
     assert load_model(path).name == "mine"
     assert outcome.result.model.name == "mine"
 

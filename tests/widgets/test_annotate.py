@@ -21,7 +21,7 @@ from napari_unet.widgets._annotation_layer import (
 )
 from napari_unet.widgets._label_plane import plane_index
 from napari_unet.widgets.annotate import AnnotatePanel
-from napari_unet.widgets.session import Session
+from napari_unet.widgets.session import Session, same_layer
 
 Settled = Callable[[Session], None]
 RANDOM = np.random.default_rng(0)
@@ -450,3 +450,29 @@ def test_only_public_names_of_napari_are_used(
     panel.copy_annotation()
     settled(panel.session)
     assert panel.session.live.target is not None
+
+
+def test_tools_say_what_they_do_and_what_is_missing(panel: AnnotatePanel) -> None:
+    layer = panel.session.annotation
+    panel.paint_box.buttons["background"].click()
+    assert "certainly not an object" in panel.status
+    panel.paint_box.buttons["brush"].click()
+    assert panel.status == "Paint object 1."
+    layer.data_setitem((np.array([3]), np.array([3])), -1)
+    for act in (panel.tools.join_under_pointer, panel.tools.split_under_pointer):
+        panel.viewer.cursor.position = (30, 30)
+        act()
+        assert panel.error == "There is no object under the mouse pointer."
+        panel.viewer.cursor.position = (3, 3)
+        act()
+        assert panel.error == "This is painted background, not an object."
+
+
+def test_no_tool_is_shown_while_another_layer_is_active(panel: AnnotatePanel) -> None:
+    brush = panel.paint_box.buttons["brush"]
+    assert brush.isChecked()
+    panel.viewer.layers.selection.active = panel.session.image
+    assert not brush.isChecked()  # a stroke would paint nothing now
+    brush.click()
+    assert brush.isChecked()
+    assert same_layer(panel.viewer.layers.selection.active, panel.session.annotation)

@@ -246,6 +246,13 @@ def test_use_as_annotation_and_undo(
     annotation = panel.session.annotation
     assert annotation.data.dtype == np.int32
     np.testing.assert_array_equal(annotation.data > 0, image > 0.5)
+    # The copies are to be corrected: nothing lies over them, and the brush is theirs.
+    assert not panel.run.stream.layer.visible
+    assert viewer.layers.selection.active == annotation
+    assert "is hidden" in panel.status
+    panel.objects.form.fields["mask_threshold"].editor.setValue(0.6)
+    assert panel.run.stream.layer.visible  # whoever moves a slider wants to see what it does
+    done()
     panel.result.use_as_annotation()
     assert "already" in panel.error
     annotation.undo()
@@ -294,6 +301,12 @@ def test_the_size_of_painted_cells_is_measured(panel: SegmentPanel, viewer: Any)
     panel.measure()
     assert panel.error == ""
     assert panel.form.cell_size() == pytest.approx(11.3, abs=0.1)
+
+
+def test_the_first_step_is_said_before_it_is_asked_for(panel: SegmentPanel, viewer: Any) -> None:
+    assert panel.status == "Open an image to segment."
+    viewer.add_image(picture())
+    assert panel.status == ""
 
 
 def test_without_image_or_model_one_sentence_says_so(panel: SegmentPanel, viewer: Any) -> None:

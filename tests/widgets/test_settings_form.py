@@ -88,6 +88,34 @@ def test_optional_number_is_off_until_ticked(qtbot: Any) -> None:
     assert form.settings() == TileSettings(tile=256)
 
 
+def test_a_number_that_is_decided_for_the_user_is_not_shown(qtbot: Any) -> None:
+    form = SettingsForm(
+        TrainSettings(), words={"steps": {None: "no limit"}}, starts={"diameter": 20}, fold=False
+    )
+    qtbot.addWidget(form)
+    steps, diameter = form.fields["steps"], form.fields["diameter"]
+    assert steps.editor.text() == "no limit"
+    assert diameter.editor.text() == "automatic"
+    diameter._own_value.setChecked(True)
+    assert diameter.value() == 20
+    diameter.editor.setValue(31)
+    diameter._own_value.setChecked(False)
+    assert diameter.editor.text() == "automatic" and diameter.value() is None
+    diameter._own_value.setChecked(True)
+    assert diameter.value() == 31
+    form.set_settings(TrainSettings(diameter=1))
+    assert diameter.editor.text() == "1.0 px"
+
+
+def test_small_numbers_are_shown_without_needless_zeros(qtbot: Any) -> None:
+    form = SettingsForm(TrainSettings(learning_rate=1e-3), fold=False)
+    qtbot.addWidget(form)
+    field = form.fields["learning_rate"]
+    assert field.editor.text() == "0.001"
+    field.editor.setValue(2.5e-6)
+    assert form.settings().learning_rate == 2.5e-6
+
+
 def test_bounds_cannot_be_left(qtbot: Any) -> None:
     form = SettingsForm(NetworkSettings())
     qtbot.addWidget(form)

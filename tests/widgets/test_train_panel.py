@@ -13,6 +13,8 @@ import pytest
 from napari_unet.core.model_file import load_model
 from napari_unet.core.settings import AnnotationSettings, NetworkSettings, TrainSettings
 from napari_unet.core.simulation import simulate_nuclei
+from napari_unet.widgets._training_preview import outlines
+from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.train import TrainPanel
 
 QUICK = TrainSettings(
@@ -87,6 +89,7 @@ def test_training_delivers_a_model_a_file_and_figures(
     assert panel.device.text().startswith("Computes on the CPU")
     previews = [layer for layer in viewer.layers if layer.name == "training preview"]
     assert len(previews) == 1
+    assert set(np.unique(previews[0].data)) <= {0, 1}  # outlines: the paint below stays in sight
     assert viewer.layers.selection.active == painted
 
 
@@ -215,3 +218,63 @@ def test_going_on_from_an_own_model_needs_no_file(
     done()
     assert panel.error == ""
     assert "before" in panel.table.text()
+
+
+def test_the_first_step_is_said_before_it_is_asked_for(
+    panel: TrainPanel, viewer: Any, cells: tuple[np.ndarray, np.ndarray]
+) -> None:
+    assert panel.status.startswith("Open an image")
+    viewer.add_image(cells[0])
+    assert panel.status.startswith("Paint a few cells")
+    painted = viewer.add_labels(cells[1])
+    assert panel.status == ""
+    panel.show_status("Trained for 60 s.")
+    viewer.layers.remove(painted)
+    assert panel.status == "Trained for 60 s."  # news are not replaced by a hint
+
+
+def test_outlines() -> None:
+    labels = np.zeros((20, 30), np.int32)
+    labels[4:12, 5:15] = 3
+    labels[4:12, 15:25] = 7  # touching
+    labels[16, 2] = 9
+    labels[14:, 20:] = 5  # reaches the border
+    once = outlines(labels, 1)
+    assert set(np.unique(once)) == {0, 1}
+    assert not once[labels == 0].any()
+    assert once[4, 5:25].all() and once[4:12, 14:16].all()
+    assert not once[5:11, 6:14].any()
+    assert once[16, 2] == 1
+    assert not once[15:, 21:].any()
+    assert outlines(labels, 2)[5:11, 6].all()
+
+
+def test_the_preview_makes_room_for_a_segmentation(
+    make_napari_viewer_proxy: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_unet.widgets.train.models_folder", lambda: tmp_path)
+    dock = UNetDock(make_napari_viewer_proxy())
+    qtbot.addWidget(dock)
+    dock.viewer.add_image(cells[0])
+    dock.viewer.add_labels(cells[1])
+    train: Any = dock.panel("Train")
+    train.expert.set_settings(QUICK)
+    train.seconds.setValue(3600)
+    train.base.choose("scratch")
+    dock.session.annotation_settings = AnnotationSettings(area="all")
+    train.start()
+    qtbot.waitUntil(lambda: not train.running, timeout=60_000)
+    assert "training preview" in dock.viewer.layers
+    segment: Any = dock.panel("Segment")
+    segment.start()
+    qtbot.waitUntil(lambda: not segment.running, timeout=60_000)
+    assert segment.error == ""
+    assert "training preview" not in dock.viewer.layers
+    train.start()  # and it comes again
+    qtbot.waitUntil(lambda: not train.running, timeout=60_000)
+    assert "training preview" in dock.viewer.layers
+    dock.session.close()

@@ -69,7 +69,7 @@ def training_job(
     name: str | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Generator[Any, None, TrainingFinished | None]:
-    """Train, predict the view after each validation, and write the model at the end.
+    """Train, predict the view after each validation and at the end, and write the model.
 
     Parameters
     ----------
@@ -125,12 +125,19 @@ def training_job(
         if spent > PREVIEW_SHARE * (time.perf_counter() - start):
             continue
         before = time.perf_counter()
-        preview = _preview(event, view(), diameter, settings.device, cancelled)
+        preview = _preview(event.model, event.step, view(), diameter, settings.device, cancelled)
         spent += time.perf_counter() - before
         if preview is not None:
             yield preview
     if finished is not None and save_to is not None:
         yield _save(finished.model, save_to)
+    if finished is not None and view is not None and finished.reason != "stopped":
+        # What was seen last may be another network than the one that is delivered.
+        last = _preview(
+            finished.model, finished.steps, view(), diameter, settings.device, cancelled
+        )
+        if last is not None:
+            yield last
     return finished
 
 
@@ -173,7 +180,8 @@ def preview_labels(
 
 
 def _preview(
-    event: Validation,
+    model: Model,
+    step: int,
     view: View | None,
     diameter: float | None,
     device: Literal["auto", "cpu", "cuda", "mps"],
@@ -182,11 +190,11 @@ def _preview(
     if view is None:
         return None
     try:
-        labels = preview_labels(event.model, view, diameter, device, cancelled)
+        labels = preview_labels(model, view, diameter, device, cancelled)
     except UNetError as error:  # a preview that fails (NaN in the view) must not end a training
         logger.warning("no preview: %s", error)
         return None
-    return None if labels is None else Preview(event.step, view, labels)
+    return None if labels is None else Preview(step, view, labels)
 
 
 def _save(model: Model, path: Path) -> ModelSaved:

@@ -28,13 +28,14 @@ class Accepted:
     numbers: tuple[int, ...]
     skipped: int
 
-    def sentence(self) -> str:
-        """Say it in words."""
+    def sentence(self, hidden: str = "") -> str:
+        """Say it in words; ``hidden`` names a layer that was hidden to show the copies."""
         count = len(self.numbers)
         text = f"{count} object{'s' if count != 1 else ''} copied into the annotation"
         if self.skipped:
             text += f"; {self.skipped} left out because they are annotated already"
-        return f"{text}. Ctrl+Z on the annotation takes it back."
+        text += ". Correct them there and train again; Ctrl+Z takes it back."
+        return f"{text} {hidden!r} is hidden." if hidden else text
 
 
 def accept_objects(

@@ -13,6 +13,10 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 MAX_POINTS = 1200
 _LOSS_COLOUR = "#e69f00"
 _SCORE_COLOUR = "#56b4e9"
+_AXES = {
+    "left": ("error (loss)", _LOSS_COLOUR),
+    "right": ("cells found (AP)", _SCORE_COLOUR),
+}
 
 
 class LossPlot(QWidget):
@@ -39,9 +43,7 @@ class LossPlot(QWidget):
         item.setLabel("bottom", "time (s)")
         for name in ("bottom", "left"):
             item.getAxis(name).enableAutoSIPrefix(False)
-        item.setLabel("left", "error (loss)", color=_LOSS_COLOUR)
         item.showAxis("right")
-        item.getAxis("right").setLabel("cells found (AP)", color=_SCORE_COLOUR)
         self._loss = item.plot([], [], pen=pg.mkPen(_LOSS_COLOUR, width=2))
 
         self._right = pg.ViewBox(enableMenu=False)
@@ -140,6 +142,9 @@ class LossPlot(QWidget):
             axis = item.getAxis(name)
             axis.setTextPen(ink)
             axis.setPen(ink)
+        # The words of an axis have the colour of its curve.
+        for name, (text, colour) in _AXES.items():
+            item.getAxis(name).setLabel(text, color=colour)
 
     def _draw_loss(self) -> None:
         self._loss.setData(*_columns(self._loss_points))

@@ -28,9 +28,9 @@ class ObjectForm(QWidget):
         self.form = SettingsForm(
             self._model_settings,
             labels={
-                "seed_threshold": "Find",
-                "mask_threshold": "Fill",
-                "min_size": "Smallest",
+                "seed_threshold": "Detection threshold",
+                "mask_threshold": "Outline threshold",
+                "min_size": "Smallest cell",
                 "fill_holes": "Fill holes",
             },
             sliders={"seed_threshold": (0, 1), "mask_threshold": (0, 1)},

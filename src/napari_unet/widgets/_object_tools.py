@@ -185,6 +185,9 @@ class ObjectTools(QObject):
                 self._join(layer, self._kept, number)
 
     def _join(self, layer: Labels, keep: int, number: int) -> None:
+        _object_there(number)
+        if keep <= 0:
+            raise AnnotationError("Choose the object to keep first, for example with Next.")
         if number == keep:
             raise AnnotationError(f"This already is object {keep}: point at another object.")
         index = plane_index(self._session.viewer, layer)
@@ -192,6 +195,7 @@ class ObjectTools(QObject):
         self.said.emit(f"Object {number} now belongs to object {keep}.")
 
     def _split(self, layer: Labels, number: int) -> None:
+        _object_there(number)
         index = plane_index(self._session.viewer, layer)
         first = self.free_number()
         paintable(layer, first)
@@ -298,6 +302,13 @@ class _Reported:
             self._tools.failed.emit(str(error))
             return True
         return False
+
+
+def _object_there(number: int) -> None:
+    if number == 0:
+        raise AnnotationError("There is no object under the mouse pointer.")
+    if number < 0:
+        raise AnnotationError("This is painted background, not an object.")
 
 
 def highest_number(labels: Any) -> int:

@@ -29,6 +29,7 @@ from napari_unet.widgets._annotation_layer import (
 )
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._object_tools import ObjectTools
+from napari_unet.widgets.session import same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -67,6 +68,7 @@ _TOOLS = (
     ),
 )
 _MODE_OF = {"brush": "paint", "background": "paint", "erase": "erase", "move": "pan_zoom"}
+_HELP = {name: help_ for tools in _TOOLS for name, _text, _key, help_ in tools}
 _LARGEST = 2**31 - 1
 
 
@@ -74,12 +76,14 @@ class PaintBox(QWidget):
     """Buttons for painting and correcting the session's annotation layer."""
 
     failed = Signal(str)
+    said = Signal(str)
 
     def __init__(self, session: Session, tools: ObjectTools) -> None:
         super().__init__()
         self._session = session
         self._tools = tools
         self._last_object = 1
+        self._thing = "object"
         self.buttons: dict[str, QPushButton] = {}
         self._group = QButtonGroup(self)
         self._group.setExclusive(False)
@@ -98,6 +102,7 @@ class PaintBox(QWidget):
         self._layer_connections = Connections()
         self._connections = Connections()
         self._connections.connect(session.annotation_changed, self._watch)
+        self._connections.connect(session.viewer.layers.selection.events.active, self._sync)
         session.closing.connect(self.let_go)
         # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
         self.destroyed.connect(self._connections.clear)
@@ -111,6 +116,7 @@ class PaintBox(QWidget):
     def set_task(self, task: str) -> None:
         """Use the words and tools of a task: whole objects can be corrected, classes cannot."""
         objects = task == "objects"
+        self._thing = "object" if objects else "class"
         self.new_button.setText("Next object   (N)" if objects else "Next class   (N)")
         self._number_label.setText("Object" if objects else "Class")
         for name in ("join", "split", "delete"):
@@ -133,9 +139,9 @@ class PaintBox(QWidget):
 
     @property
     def tool(self) -> str:
-        """The tool that is in use, or ""."""
+        """The tool that is in use, or "": also while another layer is the active one."""
         layer = self._session.annotation
-        if layer is None:
+        if layer is None or not same_layer(layer, self._session.viewer.layers.selection.active):
             return ""
         if self._tools.picking:
             return self._tools.picking
@@ -156,6 +162,8 @@ class PaintBox(QWidget):
                 layer.selected_label = self._last_object
         self._session.viewer.layers.selection.active = layer
         layer.mode = _MODE_OF[tool]
+        number = int(layer.selected_label)
+        self.said.emit(f"Paint {self._thing} {number}." if tool == "brush" else _HELP[tool])
 
     def _show_background(self, layer: Labels) -> None:
         """Give painted background its own colour in a layer that was made elsewhere."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_unet.core.annotation_rules import State
 from napari_unet.core.weight_map import class_weights
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._label_plane import visible_box
@@ -295,7 +296,11 @@ def _states_layer(array: npt.NDArray[Any], placed: dict[str, Any]) -> Labels:
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    colors: dict[int | None, Any] = {int(state): color for state, color in STATE_COLORS.items()}
+    # Objects hide the paint below them, whose colours would mix with the one in the legend.
+    cover = {State.OBJECT: 0.95, State.IGNORED: 0.0}
+    colors: dict[int | None, Any] = {
+        int(state): (*color[:3], cover.get(state, 0.75)) for state, color in STATE_COLORS.items()
+    }
     colors[None] = (0.0, 0.0, 0.0, 0.0)
     layer = Labels(
         array,
@@ -306,7 +311,7 @@ def _states_layer(array: npt.NDArray[Any], placed: dict[str, Any]) -> Labels:
             "trained on as": list(STATE_NAMES.values()),
         },
         blending="translucent_no_depth",
-        opacity=0.75,
+        opacity=1.0,
         **placed,
     )
     layer.editable = False

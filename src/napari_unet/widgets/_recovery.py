@@ -48,7 +48,8 @@ class RecoveryOffer(QFrame):
         super().__init__()
         self._session = session
         self._waiting: list[Path] = []
-        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.setObjectName("recovery")
+        self.setStyleSheet("#recovery { border: 1px solid #d08a1c; border-radius: 4px; }")
         self.text = note("")
         self.restore_button = QPushButton("Bring back")
         self.restore_button.setToolTip("Add the painted labels as a layer and go on painting.")
@@ -131,6 +132,8 @@ class EarlierLabels(QToolButton):
         super().__init__()
         self._session = session
         self.setText("⋯")
+        # The dots say enough; napari would draw its arrow over them.
+        self.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.setToolTip("Bring back labels that were painted earlier, also when never saved.")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._menu = QMenu(self)

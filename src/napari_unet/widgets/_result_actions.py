@@ -92,7 +92,16 @@ class ResultActions(QWidget):
                 origin=f"model {model}" if model else f"layer {result.name}",
             )
             panel.session.annotation_edited.emit(annotation)
-            panel.show_status(accepted.sentence())
+            all_taken = scope == EVERYTHING or (scope == PLANE and not leading)
+            if all_taken:
+                self._turn_to(panel, annotation, result)
+            panel.show_status(accepted.sentence(hidden=result.name if all_taken else ""))
+
+    def _turn_to(self, panel: SegmentPanel, annotation: Labels, result: Labels) -> None:
+        """Let the user correct the copies: the result lies over them and would hide strokes."""
+        result.visible = False
+        annotation.visible = True
+        panel.viewer.layers.selection.active = annotation
 
     def check_seams(self) -> None:
         """Compare tiles with no tiles where the user looks."""

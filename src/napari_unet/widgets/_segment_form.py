@@ -173,6 +173,7 @@ class SegmentOptions(QWidget):
                 "device": {"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple"},
                 "precision": {"float32": "full", "half": "half (CUDA)"},
             },
+            starts={"tile": 512},
             fold=False,
         )
         fold = Fold("More options")

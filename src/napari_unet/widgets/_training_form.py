@@ -38,7 +38,9 @@ class TrainingForm(QWidget):
             words={
                 "device": {"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple"},
                 "optimizer": {"adamw": "AdamW", "sgd": "SGD, momentum 0.99"},
+                "steps": {None: "as many as the time allows"},
             },
+            starts={"steps": 500, "diameter": 20},
             fold=False,
         )
         self._augmentation = SettingsForm(self._defaults.augmentation, fold=False)

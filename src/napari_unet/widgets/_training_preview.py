@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from napari_unet.jobs.training_job import Preview, View
 from napari_unet.widgets._source import label_placement, limited
@@ -19,10 +22,17 @@ if TYPE_CHECKING:
 #: Longest side of the part of the view that is predicted along the way, in pixels.
 PREVIEW_SIDE = 512
 NAME = "training preview"
+#: Colour of the outlines: none of the annotation's objects has it.
+_OUTLINE_COLOR = (0.0, 0.94, 1.0, 1.0)
+#: Width of the outlines on the screen, in its pixels, and the most pixels of the image for it.
+_OUTLINE_WIDTH, _WIDEST = 2.0, 12
 
 
 class TrainingPreview:
     """Feeds the training job with the view, and draws the previews that come back.
+
+    Objects are drawn as outlines, so that what was painted stays in sight below them; classes of
+    material are areas and drawn as such.
 
     Parameters
     ----------
@@ -35,10 +45,12 @@ class TrainingPreview:
         self._feed = ViewFeed(viewer)
         self._stream: StreamingLabels | None = None
         self._channel_axis: int | None = None
+        self._outlines = True
         self._drawn: tuple[tuple[int, ...], Region] | None = None
 
-    def follow(self, layer: Image, channel_axis: int | None) -> None:
+    def follow(self, layer: Image, channel_axis: int | None, *, outlines: bool = True) -> None:
         """Show previews of this image from now on."""
+        self._outlines = outlines
         if same_layer(layer, self._feed.layer) and channel_axis == self._channel_axis:
             return
         self.remove()
@@ -69,13 +81,29 @@ class TrainingPreview:
                 self._viewer,
                 seen.source.label_shape,
                 NAME,
-                placement={**label_placement(layer, self._channel_axis), "opacity": 0.5},
+                placement={**label_placement(layer, self._channel_axis), **self._looks()},
                 metadata={METADATA_KEY: {"role": "preview"}},
             )
         if self._drawn is not None and self._drawn != (preview.view.index, preview.view.region):
             self._stream.clear(*self._drawn)
-        self._stream.write(preview.view.index, preview.view.region, preview.labels)
+        labels: npt.NDArray[np.integer] = preview.labels
+        if self._outlines:
+            labels = outlines(labels, self._outline_pixels(layer))
+        self._stream.write(preview.view.index, preview.view.region, labels)
         self._drawn = (preview.view.index, preview.view.region)
+
+    def _looks(self) -> dict[str, Any]:
+        from napari.utils.colormaps import CyclicLabelColormap
+
+        if not self._outlines:
+            return {"opacity": 0.5}
+        colors = np.array([(0, 0, 0, 0), _OUTLINE_COLOR], np.float32)
+        return {"opacity": 1.0, "colormap": CyclicLabelColormap(colors=colors, background_value=0)}
+
+    def _outline_pixels(self, layer: Image) -> int:
+        """Return how many pixels of the image are as wide as an outline on the screen."""
+        zoom = float(self._viewer.scene.camera.zoom) * abs(float(layer.scale[-1]))
+        return int(np.clip(round(_OUTLINE_WIDTH / max(zoom, 1e-9)), 1, _WIDEST))
 
     def stop(self) -> None:
         """Let go of the view; the last preview stays to look at."""
@@ -93,3 +121,13 @@ class TrainingPreview:
         if self._stream is not None:
             self._stream.close()
         self._stream, self._drawn = None, None
+
+
+def outlines(labels: npt.NDArray[np.integer], width: int) -> npt.NDArray[np.uint8]:
+    """Return 1 on the outermost pixels of each object, else 0; the array's border is no outline."""
+    height, length = labels.shape
+    around = np.pad(labels, width, mode="edge")
+    edge = np.zeros(labels.shape, bool)
+    for y, x in ((0, width), (2 * width, width), (width, 0), (width, 2 * width)):
+        edge |= around[y : y + height, x : x + length] != labels
+    return (edge & (labels > 0)).astype(np.uint8)

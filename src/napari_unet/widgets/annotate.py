@@ -172,6 +172,7 @@ class AnnotatePanel(Panel):
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
         self.tools.said.connect(self.show_status)
+        self.paint_box.said.connect(self.show_status)
         for source in (self.recovery, self.earlier):
             source.said.connect(self.show_status)
             source.failed.connect(self.show_error)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from napari_unet.widgets._preferences import preference
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GUIDE = (
-    "<b>1.</b> Annotate: press New and paint over about five cells, each with its own colour.<br>"
-    "<b>2.</b> Train: press Train and watch the network learn for a minute.<br>"
-    "<b>3.</b> Segment: press Segment, correct what is wrong, and train again."
+    "<b>1.</b> Annotate: press New, paint five cells, key N between them.<br>"
+    "<b>2.</b> Train: press Train and watch it learn for a minute.<br>"
+    "<b>3.</b> Segment: press Segment, correct, train again."
 )
 
 
@@ -64,6 +65,10 @@ def add_panels(viewer: Viewer, *, welcome: bool = False) -> UNetDock:
     if welcome:
         _show_guide(dock)
     viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+    if welcome:
+        viewer.layers.selection.active = dock.session.image
+        # When the dock has taken its place beside the canvas, the sample is fitted into the rest.
+        QTimer.singleShot(0, viewer.reset_view)
     return dock
 
 

@@ -25,6 +25,10 @@ PANELS = (
 )
 
 
+# napari's tabs leave hardly any room around their words.
+_TABS_STYLE = "QTabBar::tab { padding: 4px 9px; }"
+
+
 class UNetDock(QWidget):
     """All panels behind tabs; they share the viewer's session.
 
@@ -41,6 +45,7 @@ class UNetDock(QWidget):
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.setUsesScrollButtons(True)
+        self.tabs.setStyleSheet(_TABS_STYLE)
         self._panels: dict[int, Panel] = {}
         for title, _module, _name in PANELS:
             page = QWidget()
@@ -48,7 +53,7 @@ class UNetDock(QWidget):
             column.setContentsMargins(0, 0, 0, 0)
             self.tabs.addTab(page, title)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setContentsMargins(0, 5, 0, 0)  # napari's title bar reaches a little into the dock
         layout.addWidget(self.tabs)
         self.tabs.currentChanged.connect(self._ensure)
         self._ensure(self.tabs.currentIndex())

@@ -44,7 +44,9 @@ class ExportPanel(Panel):
         connect = self.connections.connect
         connect(self.session.job_finished, self._on_any_job_finished)
         connect(self.viewer.layers.events.inserted, self._on_inserted)
+        connect(self.viewer.layers.events.removed, self._say_what_is_missing)
         self._take_newest()
+        self._say_what_is_missing()
 
     def _build(self) -> None:
         self.labels = LayerChooser(self.session, ("labels",), none_text="(choose the objects)")
@@ -181,6 +183,11 @@ class ExportPanel(Panel):
     def _on_inserted(self, _event: Any = None) -> None:
         if self.labels.layer is None:
             self._take_newest()
+        self._say_what_is_missing()
+
+    def _say_what_is_missing(self, _event: Any = None) -> None:
+        missing = self.labels.layer is None
+        self.show_hint("Segment or paint something first, then save it here." if missing else "")
 
     def _take_newest(self) -> None:
         """Offer the newest result, else the annotation."""

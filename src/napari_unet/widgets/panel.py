@@ -39,6 +39,7 @@ class Panel(QWidget):
         #: Undone when the panel or the viewer closes.
         self.connections = Connections()
         self._scroll, self.body = _scrolling_column()
+        self._hint = ""
         self._status = _line("status")
         self._error = _line("error")
         self._error.setStyleSheet("color: #e0483e; font-weight: bold;")
@@ -66,6 +67,12 @@ class Panel(QWidget):
         """Say what goes on; an empty text hides the line."""
         self._status.setText(text)
         self._status.setVisible(bool(text))
+
+    def show_hint(self, text: str) -> None:
+        """Say what to do first, unless the status line has something to tell."""
+        if self.status in ("", self._hint):
+            self.show_status(text)
+            self._hint = text
 
     def show_error(self, text: str) -> None:
         """Say in one sentence what went wrong; an empty text hides the line."""

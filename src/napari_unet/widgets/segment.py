@@ -63,6 +63,8 @@ class SegmentPanel(Panel):
         self.result.use(self)
         self.connections.connect(self.session.job_finished, self._on_any_job_finished)
         self.connections.connect(self.session.closing, self.leave)
+        self.connections.connect(self.session.image_changed, self._say_what_is_missing)
+        self._say_what_is_missing(self.session.image)
 
     def _build(self) -> None:
         self.form = SegmentForm(self.session)
@@ -179,6 +181,9 @@ class SegmentPanel(Panel):
             self._run.close()
         self.progress.end()
 
+    def _say_what_is_missing(self, image: Image | None) -> None:
+        self.show_hint("Open an image to segment." if image is None else "")
+
     def _request(self) -> SegmentationRequest:
         layer, model = self.chosen_image(), self.chosen_model()
         channel_axis = self.form.channels.axis
@@ -286,7 +291,9 @@ class SegmentPanel(Panel):
         left_out = self._run.store.left_out
         if not self.thresholds.apply(settings):
             self.show_status("Press Segment to use these thresholds.")
-        elif left_out:
+            return
+        self._run.stream.layer.visible = True
+        if left_out:
             self.show_status(
                 f"{left_out} planes did not fit into memory; press Segment to change them too."
             )

@@ -28,14 +28,33 @@ S = TypeVar("S", bound=Settings)
 _LARGEST_INT = 2**31 - 1
 
 
+class PlainDoubleSpinBox(QDoubleSpinBox):
+    """A box for numbers of any size that shows no zeros behind the last digit but one."""
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802
+        """Return ``0.001`` for 0.001, whatever number of decimals may be typed."""
+        whole, point, rest = super().textFromValue(value).partition(self.locale().decimalPoint())
+        return f"{whole}{point}{rest.rstrip('0') or '0'}" if point else whole
+
+
 class Field(QWidget):
     """One setting: an editor, and a tick box in front where "decide for me" is allowed."""
 
     changed = Signal()
 
-    def __init__(self, info: FieldInfo, *, slider: tuple[float, float] | None, words: Any) -> None:
+    def __init__(
+        self,
+        info: FieldInfo,
+        *,
+        slider: tuple[float, float] | None,
+        words: Any,
+        start: float | None = None,
+    ) -> None:
         super().__init__()
         self.info = info
+        #: The number that a ticked box begins with.
+        self._number = start
+        self._own_number = False
         self._words: Mapping[Any, str] = words or {}
         self.editor = self._make_editor(slider)
         self.editor.setToolTip(info.help)
@@ -46,11 +65,31 @@ class Field(QWidget):
         if info.optional and info.choices is None:
             self._own_value = QCheckBox()
             self._own_value.setToolTip("Ticked: use this value. Not ticked: decided for you.")
-            self._own_value.toggled.connect(self.editor.setEnabled)
-            self._own_value.toggled.connect(lambda _on: self.changed.emit())
-            self.editor.setEnabled(False)
+            self._own_value.toggled.connect(self._on_own_value)
+            self._show_number(False)
             layout.addWidget(self._own_value)
         layout.addWidget(self.editor, 1)
+
+    def _on_own_value(self, on: bool) -> None:
+        self._show_number(on)
+        self.changed.emit()
+
+    def _show_number(self, on: bool) -> None:
+        """Show the number, or in its place that it is decided for the user."""
+        editor: Any = self.editor
+        blocked = editor.blockSignals(True)
+        if on:
+            editor.setSpecialValueText("")
+            if self._number is not None:
+                editor.setValue(self.info.type(self._number))
+        else:
+            if self._own_number:
+                self._number = editor.value()
+            editor.setSpecialValueText(self._words.get(None, "automatic"))
+            editor.setValue(editor.minimum())
+        editor.blockSignals(blocked)
+        editor.setEnabled(on)
+        self._own_number = on
 
     def value(self) -> Any:
         """Return the value as the settings class wants it."""
@@ -116,7 +155,7 @@ class Field(QWidget):
         info = self.info
         low = info.minimum if info.minimum is not None else -_LARGEST_INT
         high = info.maximum if info.maximum is not None else _LARGEST_INT
-        box: Any = QSpinBox() if info.type is int else QDoubleSpinBox()
+        box: Any = QSpinBox() if info.type is int else PlainDoubleSpinBox()
         if info.type is float:
             box.setDecimals(_decimals(info))
             box.setSingleStep(info.step or max(10.0 ** -_decimals(info), 0.1))
@@ -142,6 +181,8 @@ class SettingsForm(QWidget, Generic[S]):
         For fields with choices: the plain words of each choice.
     sliders
         For numbers that are better dragged: the range of the slider.
+    starts
+        For numbers that are decided for the user until a box is ticked: what is shown then.
     fold
         Fold expert settings away behind a button; False where the whole form is folded anyway.
     """
@@ -157,6 +198,7 @@ class SettingsForm(QWidget, Generic[S]):
         labels: Mapping[str, str] | None = None,
         words: Mapping[str, Mapping[Any, str]] | None = None,
         sliders: Mapping[str, tuple[float, float]] | None = None,
+        starts: Mapping[str, float] | None = None,
         fold: bool = True,
     ) -> None:
         super().__init__()
@@ -173,6 +215,7 @@ class SettingsForm(QWidget, Generic[S]):
                 info,
                 slider=(sliders or {}).get(info.name),
                 words=(words or {}).get(info.name),
+                start=(starts or {}).get(info.name),
             )
             text = (labels or {}).get(info.name, info.name.replace("_", " ").capitalize())
             form = expert if info.expert and fold else plain

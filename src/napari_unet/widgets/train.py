@@ -29,11 +29,13 @@ from napari_unet.widgets._training_report import finished_sentence, finished_tab
 from napari_unet.widgets._workshop import workshop_of
 from napari_unet.widgets.model_chooser import MODEL_FILES, ModelChoice, ModelChooser
 from napari_unet.widgets.panel import Panel, note
+from napari_unet.widgets.segment import KEY as SEGMENT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari import Viewer
+    from napari.layers import Image
 
     from napari_unet.core.model import Model
     from napari_unet.core.pairs import TrainingPair
@@ -77,12 +79,15 @@ class TrainPanel(Panel):
         self.progress = Progress(self._bar)
         connect = self.connections.connect
         connect(self.session.settings_changed, self.pairs.update_area)
+        connect(self.session.job_started, self._on_any_job_started)
         connect(self.session.job_finished, self._on_any_job_finished)
         connect(self.session.image_changed, self._on_image_changed)
+        connect(self.session.annotation_changed, self._say_what_is_missing)
         connect(self._workshop.device_found, self._show_device)
         connect(self.session.closing, self.leave)
         if self._workshop.device is not None:
             self._show_device(self._workshop.device)
+        self._say_what_is_missing()
 
     def _build(self) -> None:
         self.pairs = PairsTable(self.session)
@@ -201,7 +206,7 @@ class TrainPanel(Panel):
     def _begin(self, run: _Run, *, resume: bool = False) -> None:
         image = self.pairs.rows[0].image.layer
         if image is not None:
-            self._preview.follow(image, self.pairs.rows[0].channel_axis)
+            self._follow(image)
         if not resume:
             self.plot.clear()
         self._run = run
@@ -291,9 +296,28 @@ class TrainPanel(Panel):
         # The weight map's preview shows lengths as the resampled image will have them.
         self.session.network_diameter = starting_diameter(choice.source if choice else None)
 
+    def _say_what_is_missing(self, _layer: Any = None) -> None:
+        session = self.session
+        if session.image is None:
+            self.show_hint("Open an image, and paint a few cells in the Annotate tab.")
+        elif session.annotation is None:
+            self.show_hint("Paint a few cells in the Annotate tab first.")
+        else:
+            self.show_hint("")
+
     def _on_image_changed(self, layer: Any) -> None:
+        self._say_what_is_missing()
         if self.running and layer is not None:
-            self._preview.follow(layer, self.pairs.rows[0].channel_axis)
+            self._follow(layer)
+
+    def _follow(self, image: Image) -> None:
+        objects = self.session.annotation_settings.task == "objects"
+        self._preview.follow(image, self.pairs.rows[0].channel_axis, outlines=objects)
+
+    def _on_any_job_started(self, job: Job) -> None:
+        """Make room for the result of a segmentation."""
+        if not self.running and self.session.jobs.running(SEGMENT_KEY) is job:
+            self._preview.remove()
 
     def _show_device(self, found: DeviceFound) -> None:
         self.device.setText(f"Computes on the {found.reason}")

@@ -59,6 +59,7 @@ class WeightMapPanel(Panel):
         self._on_settings()
         self._on_view("")
         self._show_counts()
+        self._on_annotation(session.annotation)
 
     def show_view(self, view: View) -> None:
         """Show one of the two views, or none (``""``)."""
@@ -106,7 +107,7 @@ class WeightMapPanel(Panel):
 
     def _on_annotation(self, layer: Any) -> None:
         if layer is None:
-            self.show_status("Choose or make an annotation layer in the Annotate panel.")
+            self.show_status("Choose or make an annotation layer in the Annotate tab first.")
         else:
             self.show_status("")
 
