@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -189,6 +190,32 @@ def test_thresholds_rerun_only_the_instance_step(
     done()
     sizes = np.bincount(panel.run.stream.layer.data.ravel())[1:]
     assert sizes.min() >= 60
+
+
+def test_back_to_the_model_is_back_to_the_first_result(
+    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+) -> None:
+    """The model's smallest size is meant at its own scale, and shown in pixels of the image."""
+    model = dataclasses.replace(
+        bright_model, diameter=16.0, instances=InstanceSettings(min_size=260)
+    )
+    panel.session.model = model
+    viewer.add_image(np.stack([picture(), picture(seed=1)]))
+    panel.form.set_part("everything")
+    panel.form.set_cell_size(8.0)  # twice as large for the network
+    panel.start()
+    done()
+    assert panel.error == ""
+    first = np.array(panel.run.stream.layer.data)
+    sizes = np.bincount(first.ravel())[1:]
+    assert panel.objects.settings().min_size == 65  # pixels of this image
+    assert 0 < sizes[sizes > 0].min() < 100
+    panel.objects.form.fields["seed_threshold"].editor.setValue(0.6)
+    done()
+    assert panel.objects.settings().min_size == 65
+    panel.objects.back_to_model()
+    done()
+    np.testing.assert_array_equal(panel.run.stream.layer.data, first)
 
 
 def test_a_result_can_be_edited_again_when_its_sliders_are_left_behind(

@@ -124,7 +124,7 @@ class PlanesLinked:
 
 def instance_job(
     kept: Sequence[KeptProbabilities],
-    settings: InstanceSettings,
+    settings: InstanceSettings | Callable[[tuple[int, ...]], InstanceSettings],
     *,
     link: Link | None = None,
     first: int = 0,
@@ -137,7 +137,7 @@ def instance_job(
     kept
         Probabilities of planes or parts of planes.
     settings
-        The thresholds.
+        The thresholds, or a function that returns those of the plane at a position.
     link
         When given (and ``kept`` holds every plane), objects are linked at the end.
     first
@@ -164,7 +164,8 @@ def instance_job(
     for done, plane in enumerate(sorted(kept, key=lambda one: one.index)):
         if cancelled is not None and cancelled():
             return ObjectsFound(done, used - first)
-        labels = label_instances(plane.values, settings)
+        chosen = settings(plane.index) if callable(settings) else settings
+        labels = label_instances(plane.values, chosen)
         highest = int(labels.max(initial=0))
         if used:
             labels[labels > 0] += used

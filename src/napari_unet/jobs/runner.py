@@ -12,6 +12,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import create_worker
 
+from napari_unet.core.errors import UNetError
 from napari_unet.jobs.cancellation import CancelToken
 from napari_unet.jobs.channel import EventChannel
 from napari_unet.jobs.events import JobFailed, JobFinished, sentence_about
@@ -68,7 +69,9 @@ def drive(
         except StopIteration as stop:
             result = stop.value
     except Exception as error:
-        logger.exception("%s failed", title)
+        # What the user did wrong is told in the panel; a traceback is for what went wrong here.
+        level = logging.INFO if isinstance(error, UNetError) else logging.ERROR
+        logger.log(level, "%s failed", title, exc_info=True)
         message = sentence_about(error, title)
         return JobFailed(title, message, error, time.perf_counter() - start)
     return JobFinished(title, result, token(), time.perf_counter() - start)

@@ -16,7 +16,8 @@ class ObjectForm(QWidget):
     Signals
     -------
     changed
-        The user moved something: :class:`~napari_unet.core.settings.InstanceSettings`.
+        The user moved something: :class:`~napari_unet.core.settings.InstanceSettings`, or None
+        for the model's own.
     """
 
     changed = Signal(object)
@@ -68,7 +69,7 @@ class ObjectForm(QWidget):
         self._on_changed()
 
     def show_model(self, settings: InstanceSettings) -> None:
-        """Take in the thresholds of a model that was loaded."""
+        """Take in the thresholds of the model, in pixels of the image at hand."""
         self._model_settings = settings
         if not self._touched:
             self.form.set_settings(settings)
@@ -78,7 +79,7 @@ class ObjectForm(QWidget):
         self._touched = False
         self.reset.setEnabled(False)
         self.form.set_settings(self._model_settings)
-        self.changed.emit(self._model_settings)
+        self.changed.emit(None)
 
     def _on_changed(self) -> None:
         self._touched = True

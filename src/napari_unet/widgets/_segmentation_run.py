@@ -9,6 +9,7 @@ import numpy.typing as npt
 from superqt.utils import qthrottled
 
 from napari_unet.core.events import DiameterChosen, LabelsChanged, TileDone
+from napari_unet.core.settings import InstanceSettings
 from napari_unet.jobs.instance_job import Link, PlanesLinked, ProbabilityStore
 from napari_unet.jobs.segmentation_job import NumbersShifted, PlaneStarted, SegmentationRequest
 from napari_unet.jobs.warm_up import ModelLoaded
@@ -54,6 +55,7 @@ class SegmentationRun:
         self.request = request
         self.model: Model | None = None
         self.diameters: dict[tuple[int, ...], float | None] = {}
+        self._factors: dict[tuple[int, ...], float] = {}
         self.fraction = 0.0
         self.drew_something = False
         self.store = ProbabilityStore(int(KEPT_SHARE * psutil.virtual_memory().available))
@@ -94,6 +96,7 @@ class SegmentationRun:
             self._open(event.index)
         elif isinstance(event, DiameterChosen):
             self.diameters[event.index] = event.diameter
+            self._factors[event.index] = event.factor
         elif isinstance(event, ModelLoaded):
             self._take_model(event.model)
         elif isinstance(event, NumbersShifted):
@@ -131,6 +134,14 @@ class SegmentationRun:
             metadata=dict(old.layer.metadata),
         )
         old.layer.visible = False
+
+    def own_thresholds(self, index: tuple[int, ...]) -> InstanceSettings:
+        """Return the model's own thresholds in pixels of a plane, whose objects have their size."""
+        from napari_unet.core.instances import at_scale
+
+        if self.model is None:
+            return InstanceSettings()
+        return at_scale(self.model.instances, self._factors.get(index, 1.0))
 
     def diameter_of(self, index: tuple[int, ...]) -> float | None:
         """Return the object size a plane was segmented at, or that of any other plane."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari_unet.widgets._segmentation_run import SegmentationRun
     from napari_unet.widgets.session import Session
 
+#: Settings, or the model's own, which are those of each plane.
+Wanted = InstanceSettings | Literal["own"]
 VIEW_KEY, ALL_KEY = "objects in view", "objects everywhere"
 TITLE = "The new thresholds"
 #: Pause after the last movement of a slider before everything is done again, in milliseconds.
@@ -50,9 +52,9 @@ class LiveThresholds(QObject):
         self._session = session
         self._look = look
         self._run: SegmentationRun | None = None
-        self._wanted: InstanceSettings | None = None
-        self._shown_in_view: InstanceSettings | None = None
-        self._shown_everywhere: InstanceSettings | None = None
+        self._wanted: Wanted | None = None
+        self._shown_in_view: Wanted | None = None
+        self._shown_everywhere: Wanted | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REST_MS)
@@ -83,7 +85,7 @@ class LiveThresholds(QObject):
         self._session.jobs.cancel(VIEW_KEY)
         self._session.jobs.cancel(ALL_KEY)
 
-    def apply(self, settings: InstanceSettings) -> bool:
+    def apply(self, settings: Wanted) -> bool:
         """Show other thresholds; False when there is nothing kept to apply them to."""
         run = self._run
         if run is None or not len(run.store) or not run.alive or self._session.closed:
@@ -124,7 +126,7 @@ class LiveThresholds(QObject):
         self._shown_everywhere = self._wanted
         self._start(ALL_KEY, run.store.planes(), self._wanted)
 
-    def _start(self, key: str, kept: list[KeptProbabilities], settings: InstanceSettings) -> None:
+    def _start(self, key: str, kept: list[KeptProbabilities], settings: Wanted) -> None:
         run = self._run
         if run is None:
             return
@@ -145,7 +147,7 @@ class LiveThresholds(QObject):
             TITLE,
             instance_job,
             kept,
-            settings,
+            run.own_thresholds if settings == "own" else settings,
             link=run.link if whole else None,
             # Planes without probabilities keep their numbers: new ones must not collide.
             first=int(run.stream.array.max(initial=0)) if run.store.left_out else 0,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GUIDE = (
-    "<b>1.</b> Annotate: press New, paint five cells, key N between them.<br>"
+    "<b>1.</b> Annotate: press New, paint five cells, N after each.<br>"
     "<b>2.</b> Train: press Train and watch it learn for a minute.<br>"
     "<b>3.</b> Segment: press Segment, correct, train again."
 )

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QProgressBar
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.events import DiameterChosen
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.segmentation_job import Attention, SegmentationRequest, segmentation_job
 from napari_unet.jobs.warm_up import DeviceFound, ModelLoaded
@@ -238,14 +239,10 @@ class SegmentPanel(Panel):
         if isinstance(event, DeviceFound):
             self._workshop.note_device(event)
         elif isinstance(event, ModelLoaded):
-            self._show_model(event)
+            self.objects.setEnabled(event.model.task == "objects")
+        elif isinstance(event, DiameterChosen) and len(run.diameters) == 1:
+            self.objects.show_model(run.own_thresholds(event.index))
         self.progress.update(run.fraction)
-
-    def _show_model(self, event: ModelLoaded) -> None:
-        objects = event.model.task == "objects"
-        self.objects.setEnabled(objects)
-        if objects:
-            self.objects.show_model(event.model.instances)
 
     def _on_finished(self, outcome: JobFinished) -> None:
         run = self._run
@@ -285,11 +282,11 @@ class SegmentPanel(Panel):
             self._feed.stop()
             self.sizes.resume()
 
-    def _on_thresholds(self, settings: InstanceSettings) -> None:
+    def _on_thresholds(self, settings: InstanceSettings | None) -> None:
         if self.running or self._run is None:
             return
         left_out = self._run.store.left_out
-        if not self.thresholds.apply(settings):
+        if not self.thresholds.apply(settings or "own"):
             self.show_status("Press Segment to use these thresholds.")
             return
         self._run.stream.layer.visible = True

@@ -268,8 +268,12 @@ class TrainPanel(Panel):
         self.table.setText(table)
         self.table.setVisible(bool(table))
         self._after.show()
+        QTimer.singleShot(0, self._scroll_to_figures)
         self.show_status(finished_sentence(event))
         self.session.model = event.model
+
+    def _scroll_to_figures(self) -> None:
+        self._scroll.ensureWidgetVisible(self._after)
 
     def _on_saved(self, event: ModelSaved) -> None:
         if event.problem is not None:
