@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import train_base
 from training.base_data import AnnotatedImage
 from training.evaluate_base import model_from_checkpoint
 from training.export_base import card
 
 from napari_unet.samples import simulate_nuclei
+from training import train_base
 
 
 @pytest.fixture
