@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from napari_unet.core.annotation import check_trainable, training_target
+from napari_unet.core.annotation import TrainingTarget, check_trainable, training_target
 from napari_unet.core.diameter import object_diameters
 from napari_unet.core.errors import AnnotationError
 from napari_unet.core.model import Model
@@ -144,11 +144,6 @@ def prepare(
     device: torch.device,
 ) -> PreparedData:
     """Build targets, split off validation cells, bring images to the network's scale."""
-    images, validation, painted = [], [], []
-    objects = held_back = pixels = 0
-    n_classes = 2
-    warnings: list[str] = []
-    largest_crop = settings.crop * 1.5
     targets = [
         training_target(
             source.labels,
@@ -161,49 +156,69 @@ def prepare(
         for source, factor in zip(planes, factors, strict=True)
     ]
     check_trainable(targets)
-    for number, (source, factor, target) in enumerate(zip(planes, factors, targets, strict=True)):
-        warnings += [text for text in target.warnings if text not in warnings]
-        if target.counts.trained == 0:
-            continue
-        n_classes = max(n_classes, target.n_classes)
-        held = _held_back(source.labels, target.weight, settings, settings.seed + number)
-        intensities = normalization.measure(source.plane)
-        window = _window(target.weight > 0, factor, largest_crop)
-        weight = np.where(held.mask, np.float32(0), target.weight)[window]
-        cut = _cut(source.plane, window)
-        scaled = resample_plane(cut, factor)
-        images.append(
-            training_image(
-                intensities.apply(scaled.read(0, scaled.shape[0], 0, scaled.shape[1])),
-                target.target[window],
-                weight,
-                source.labels[window],
-                factor=factor,
-                seed=settings.seed + number,
-                device=device,
-            )
+    parts = [
+        _prepare_plane(source, factor, target, settings, normalization, device, number)
+        for number, (source, factor, target) in enumerate(
+            zip(planes, factors, targets, strict=True)
         )
-        whole = _judged(source, intensities, factor, target.target, target.weight)
-        painted.append(whole)
-        if held.objects:
-            held_weight = np.where(held.mask, target.weight, np.float32(0))
-            validation.append(_judged(source, intensities, factor, target.target, held_weight))
-        objects += target.counts.objects
-        held_back += held.objects
-        pixels += target.counts.trained
+        if target.counts.trained
+    ]
+    trained = [target for target in targets if target.counts.trained]
     return PreparedData(
-        images=tuple(images),
-        validation=tuple(validation),
-        painted=tuple(painted),
-        objects=objects,
-        validation_objects=held_back,
-        trained_pixels=pixels,
+        images=tuple(part.image for part in parts),
+        validation=tuple(part.validation for part in parts if part.validation is not None),
+        painted=tuple(part.painted for part in parts),
+        objects=sum(target.counts.objects for target in trained),
+        validation_objects=sum(part.held_objects for part in parts),
+        trained_pixels=sum(target.counts.trained for target in trained),
         diameter=diameter,
         image_diameter=diameter and float(diameter / np.median(factors)),
         channels=planes[0].plane.channels,
-        n_classes=n_classes,
-        warnings=tuple(warnings),
+        n_classes=max(2, *(target.n_classes for target in trained)),
+        warnings=tuple(dict.fromkeys(text for target in targets for text in target.warnings)),
     )
+
+
+@dataclass(frozen=True)
+class _PreparedPlane:
+    """What one annotated plane contributes to :class:`PreparedData`."""
+
+    image: TrainingImage
+    painted: JudgedRegion
+    validation: JudgedRegion | None
+    held_objects: int
+
+
+def _prepare_plane(
+    source: AnnotatedPlane,
+    factor: float,
+    target: TrainingTarget,
+    settings: TrainSettings,
+    normalization: Normalization,
+    device: torch.device,
+    number: int,
+) -> _PreparedPlane:
+    """Split off validation cells and bring one image to the network's scale."""
+    seed = settings.seed + number
+    held = _held_back(source.labels, target.weight, settings, seed)
+    intensities = normalization.measure(source.plane)
+    window = _window(target.weight > 0, factor, 1.5 * settings.crop)
+    scaled = resample_plane(_cut(source.plane, window), factor)
+    image = training_image(
+        intensities.apply(scaled.read(0, scaled.shape[0], 0, scaled.shape[1])),
+        target.target[window],
+        np.where(held.mask, np.float32(0), target.weight)[window],
+        source.labels[window],
+        factor=factor,
+        seed=seed,
+        device=device,
+    )
+    validation = None
+    if held.objects:
+        held_weight = np.where(held.mask, target.weight, np.float32(0))
+        validation = _judged(source, intensities, factor, target.target, held_weight)
+    painted = _judged(source, intensities, factor, target.target, target.weight)
+    return _PreparedPlane(image, painted, validation, held.objects)
 
 
 def _relative_spacing(spacing: tuple[float, float] | None) -> tuple[float, float] | None:
