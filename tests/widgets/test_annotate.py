@@ -124,6 +124,13 @@ def test_nothing_to_annotate_is_said(make_napari_viewer: Any) -> None:
     assert panel.error.startswith("Choose an annotation layer")
 
 
+def test_a_double_click_on_new_makes_one_layer(panel: AnnotatePanel) -> None:
+    before = len(panel.viewer.layers)
+    panel.new_button.click()
+    panel.new_button.click()
+    assert len(panel.viewer.layers) == before + 1
+
+
 def test_next_free_object(panel: AnnotatePanel) -> None:
     layer = panel.session.annotation
     layer.paint((10, 10), 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QApplication,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -23,6 +26,20 @@ QPushButton:disabled { background-color: #6b7280; color: #d1d5db; }
 _STOP_STYLE = _START_STYLE.replace("#2f6fb3", "#a8433b").replace("#3b82cc", "#c2554c")
 
 
+class Clicks:
+    """Tells the second half of a double click from a click that is meant."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def again(self) -> bool:
+        """Whether a click that comes now belongs to the one before it."""
+        now = time.monotonic()
+        again = 1000 * (now - self._last) < QApplication.doubleClickInterval()
+        self._last = now
+        return again
+
+
 class RunButton(QPushButton):
     """The one big button of a panel: starts the work, and stops it while it runs.
 
@@ -39,6 +56,7 @@ class RunButton(QPushButton):
         super().__init__(start)
         self._texts = {False: start, True: stop}
         self._running = False
+        self._clicks = Clicks()
         self.setMinimumHeight(40)
         font = self.font()
         font.setBold(True)
@@ -61,6 +79,8 @@ class RunButton(QPushButton):
         self.setEnabled(True)
 
     def _on_clicked(self) -> None:
+        if self._clicks.again():
+            return  # the second half of a double click would stop what the first half began
         if self._running:
             self.setEnabled(False)  # one click is enough; enabled again when the work has ended
             self.stop_requested.emit()

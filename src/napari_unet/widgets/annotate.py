@@ -20,6 +20,7 @@ from napari_unet.widgets._annotation_layer import (
 from napari_unet.widgets._keys import bind_keys
 from napari_unet.widgets._object_tools import ObjectTools
 from napari_unet.widgets._paint_box import PaintBox
+from napari_unet.widgets._parts import Clicks
 from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
 from napari_unet.widgets._state_legend import StateLegend
 from napari_unet.widgets.channel_axis import ChannelAxis
@@ -83,6 +84,7 @@ class AnnotatePanel(Panel):
             follows="annotation",
         )
         self.new_button = QPushButton("New")
+        self._clicks = Clicks()
         self.copy_button = QPushButton("Copy")
         self.channels = ChannelAxis()
         self.paint_box = PaintBox(session, self.tools)
@@ -164,7 +166,7 @@ class AnnotatePanel(Panel):
 
     def _connect(self) -> None:
         session, connect = self.session, self.connections.connect
-        self.new_button.clicked.connect(self.make_annotation)
+        self.new_button.clicked.connect(self._on_new)
         self.copy_button.clicked.connect(self.copy_annotation)
         self.boxes_button.clicked.connect(self.draw_boxes)
         self.channels.changed.connect(self._on_channels)
@@ -195,6 +197,10 @@ class AnnotatePanel(Panel):
             ".": lambda: tools.jump(1),
         }
         bind_keys(self.viewer, actions, self.connections)
+
+    def _on_new(self) -> None:
+        if not self._clicks.again():  # a double click makes one layer
+            self.make_annotation()
 
     def _on_layers(self, _layer: Layer | None = None) -> None:
         image, labels = self.session.image, self.session.annotation

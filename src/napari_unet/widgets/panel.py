@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
@@ -130,18 +131,43 @@ def _scrolling_column() -> tuple[QScrollArea, QVBoxLayout]:
 
 
 def _line(name: str) -> QLabel:
-    label = QLabel()
+    label = WrappedLabel()
     label.setObjectName(name)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setContentsMargins(6, 0, 6, 0)
     label.hide()
     return label
 
 
+# Paths and names of microscopes' files have no spaces; longer words than this are broken.
+_LONG_WORD = 24
+_WORD = re.compile(rf"[^\s<>&;]{{{_LONG_WORD + 1},}}")
+_BREAK = "\u200b"
+
+
+class WrappedLabel(QLabel):
+    """Plain words that wrap, also inside a long name: it must not widen the panel."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._plain = ""
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setText(text)
+
+    def setText(self, text: str | None) -> None:  # noqa: N802
+        """Show a text; :meth:`text` returns it without the places to break at."""
+        self._plain = text or ""
+        super().setText(_WORD.sub(_breakable, self._plain))
+
+    def text(self) -> str:
+        """Return the text as it was set."""
+        return self._plain
+
+
+def _breakable(word: re.Match[str]) -> str:
+    return re.sub(rf"(.{{1,{_LONG_WORD}}})", rf"\1{_BREAK}", word.group())
+
+
 def note(text: str) -> QLabel:
     """Return a label of plain words that wraps and can be copied."""
-    label: Any = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label  # type: ignore[no-any-return]
+    return WrappedLabel(text)

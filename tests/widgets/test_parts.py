@@ -1,0 +1,43 @@
+"""The small pieces that panels are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.widgets._parts import RunButton
+from napari_unet.widgets.panel import WrappedLabel
+
+LONG = "2024-03-11_Experiment_HeLa_DAPI_plate07_well_C04_field_012_channel0_maxproj.ome.tif"
+
+
+def test_a_double_click_does_not_stop_what_it_started(qtbot: Any) -> None:
+    button = RunButton("Segment", "Stop")
+    qtbot.addWidget(button)
+    heard: list[str] = []
+    button.start_requested.connect(lambda: (heard.append("start"), button.set_running(True)))
+    button.stop_requested.connect(lambda: heard.append("stop"))
+    pause = QApplication.doubleClickInterval() + 20
+    for _ in range(3):
+        button.click()
+    assert heard == ["start"]
+    qtbot.wait(pause)
+    button.click()
+    assert heard == ["start", "stop"]
+    assert not button.isEnabled()
+    button.set_running(False)  # the work has ended at once
+    button.click()
+    assert heard == ["start", "stop"]
+    qtbot.wait(pause)
+    button.click()
+    assert heard == ["start", "stop", "start"]
+
+
+@pytest.mark.parametrize("text", ["", "short words", f"Saved as {LONG}; ready in Segment."])
+def test_a_long_file_name_wraps_and_is_returned_as_it_was(qtbot: Any, text: str) -> None:
+    label = WrappedLabel(text)
+    qtbot.addWidget(label)
+    assert label.text() == text
+    assert label.minimumSizeHint().width() < 300
