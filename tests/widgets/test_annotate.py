@@ -131,6 +131,28 @@ def test_a_double_click_on_new_makes_one_layer(panel: AnnotatePanel) -> None:
     assert len(panel.viewer.layers) == before + 1
 
 
+def test_the_next_step_follows_what_is_painted(viewer: Any, settled: Settled, qtbot: Any) -> None:
+    panel = AnnotatePanel(viewer)
+    qtbot.addWidget(panel)
+    session = panel.session
+    assert "Press New" in panel.status
+    panel.make_annotation()
+    settled(session)
+    assert panel.status.startswith("Paint a few objects")
+    for number in range(1, 4):
+        assert "Train" not in panel.status
+        panel.paint_box.new_button.click()
+        assert panel.status == f"Paint object {number}."
+        session.annotation.paint((8, 20 * number), number)
+        settled(session)
+    assert "Train tab" in panel.status
+    panel.paint_box.use("delete")
+    panel.tools.apply(session.annotation, 3)
+    settled(session)
+    assert panel.status.startswith("Object 3")  # what was done stays in sight
+    session.close()
+
+
 def test_next_free_object(panel: AnnotatePanel) -> None:
     layer = panel.session.annotation
     layer.paint((10, 10), 1)

@@ -64,6 +64,17 @@ def sensible(before: AnnotationSettings, now: AnnotationSettings) -> AnnotationS
     return now
 
 
+def next_step(painted: int, task: str) -> str:
+    """Say what to do next when so many objects or classes are painted in the plane."""
+    objects = task == "objects"
+    thing, enough = ("object", 3) if objects else ("class", 2)
+    if painted == 0:
+        return f"Paint a few {'objects' if objects else 'classes'}. Press N for each next one."
+    if painted < enough:
+        return f"Press N and paint the next {thing}."
+    return "Paint more, or go on to the Train tab. The Weights tab shows what will be learned."
+
+
 class AnnotatePanel(Panel):
     """Everything for painting a few objects, and for correcting many."""
 
@@ -107,7 +118,6 @@ class AnnotatePanel(Panel):
             if image is None:
                 raise AnnotationError("Open an image first, then press New.")
             new_annotation(self.session, image)
-            self.show_status("Paint a few objects. Press N for each next one.")
 
     def copy_annotation(self) -> None:
         """Copy the chosen labels into a new layer that can be painted (int32, in memory)."""
@@ -173,8 +183,8 @@ class AnnotatePanel(Panel):
         self.form.changed.connect(self._on_form)
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
-        self.tools.said.connect(self.show_status)
-        self.paint_box.said.connect(self.show_status)
+        self.tools.said.connect(self._say)
+        self.paint_box.said.connect(self._say)
         for source in (self.recovery, self.earlier):
             source.said.connect(self.show_status)
             source.failed.connect(self.show_error)
@@ -211,10 +221,26 @@ class AnnotatePanel(Panel):
         if image is not None and labels is not None:
             with self.errors_shown():
                 check_fits(labels, image)
-        if image is None:
-            self.show_status("Open an image to begin.")
-        elif labels is None:
-            self.show_status("Press New to make an annotation layer, then paint a few objects.")
+        self.show_status("")  # it spoke of other layers
+        self._advise()
+
+    def _say(self, text: str) -> None:
+        """Show what a tool says; what to paint now gives way to what to do next."""
+        if text.startswith("Paint "):
+            self.show_status("")
+            self.show_hint(text)
+        else:
+            self.show_status(text)
+
+    def _advise(self) -> None:
+        target = self.session.live.target
+        painted = 0 if target is None else target.counts.objects
+        if self.session.image is None:
+            self.show_hint("Open an image to begin.")
+        elif self.session.annotation is None:
+            self.show_hint("Press New to make an annotation layer, then paint a few objects.")
+        else:
+            self.show_hint(next_step(painted, self.session.annotation_settings.task))
 
     def _on_channels(self) -> None:
         image = self.session.image
@@ -237,6 +263,7 @@ class AnnotatePanel(Panel):
 
     def _show_counts(self, _change: Any = None) -> None:
         self.legend.show_live(self.session.live, self.session.annotation_settings.task)
+        self._advise()
 
 
 def _row(*widgets: QWidget) -> QWidget:
