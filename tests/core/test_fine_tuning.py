@@ -17,6 +17,7 @@ from napari_unet.core.fine_tuning import (
     Candidate,
     explain,
     freeze_norm,
+    margin,
     measure_norm,
     mixture,
     trust,
@@ -94,6 +95,17 @@ def test_a_base_that_fails_or_cannot_be_judged_is_not_followed() -> None:
     assert trust(None) == trust(scores(math.nan)) == trust(scores(0)) == 0
     assert trust(scores(TRUSTWORTHY)) == 1
     assert trust(scores(1.0)) == 1
+
+
+@given(st.floats(0, 1))
+def test_a_mixture_is_kept_unless_worse_and_tuned_weights_must_win(trusted: float) -> None:
+    assert margin("base", trusted, held_back=True) == margin("base", trusted, held_back=False) == 0
+    assert margin("mixture", trusted, held_back=True) == 0
+    assert 0.02 <= margin("tuned", trusted, held_back=True) <= 0.05
+    for name in ("mixture", "tuned"):
+        on_trained = margin(name, trusted, held_back=False)
+        assert on_trained >= margin(name, trusted, held_back=True)
+        assert on_trained > 0
 
 
 # --- mixtures ----------------------------------------------------------------------------------
@@ -187,8 +199,12 @@ def test_the_decision_is_one_sentence_with_the_figures() -> None:
         "mixture": explain(candidate("mixture", after), base, after, cells),
         "base": explain(base, base, base.scores, cells),
     }
-    assert said["scratch"] == "The trained network reaches AP 0.75 on 4 held-back cells."
-    assert said["tuned"].startswith("The trained network is kept: AP 0.50 before, AP 0.75 after")
+    assert said["scratch"] == (
+        "The trained network reaches AP 0.75 with overlap 0.75 on 4 held-back cells."
+    )
+    assert said["tuned"].startswith(
+        "The trained network is kept: AP 0.50 with overlap 0.50 before, AP 0.75 with overlap 0.75"
+    )
     assert said["mixture"].startswith("A mixture of base and trained weights is kept")
     assert said["base"].startswith("The base model is kept") and "AP 0.50" in said["base"]
     for sentence in said.values():

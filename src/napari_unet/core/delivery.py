@@ -61,7 +61,11 @@ def deliver(
         weights = run.start.net.state_dict()
         found = judge(run.start, regions, tiles)[0]
         candidates.append(Candidate("start", weights, found, quality(found)))
-    best = max(candidates, key=lambda one: one.quality - margin(one.name, run.trust))
+    held_back = bool(data.validation)
+    best = max(
+        candidates,
+        key=lambda one: one.quality - margin(one.name, run.trust, held_back=held_back),
+    )
     model = run.model_with(best.weights)
     after = best.scores
     fitted = _with_fitted_thresholds(model, regions, data, tiles, run.fine_tuning)
