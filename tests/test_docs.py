@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -42,3 +43,16 @@ def test_every_format_of_the_program_is_in_the_export_page():
     text = (ROOT / "docs/how-to/export.md").read_text(encoding="utf-8")
     for each in formats():
         assert f"`{each.name}`" in text
+
+
+def test_every_promise_is_tested():
+    """Each of the 25 complaints has a test that exists and says which complaint it is about."""
+    text = (ROOT / "docs/explanation/promises.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\| `([\w/.]+)::(\w+)` \|$", text, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 26))
+    for number, file, name in rows:
+        module = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        test = next(node for node in module.body if getattr(node, "name", "") == name)
+        said = f"{ast.get_docstring(module)} {ast.get_docstring(test)}"
+        numbers = re.findall(r"[Cc]omplaints? ([\d, and]+)", said)
+        assert number in re.findall(r"\d+", " ".join(numbers)), f"{file}::{name}"

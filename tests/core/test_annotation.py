@@ -130,6 +130,7 @@ def test_counts_are_those_of_the_arrays(labels: Labels, area: Area, data: st.Dat
 @settings(max_examples=80, deadline=None)
 @given(paintings(), st.integers(1, 6))
 def test_objects_are_never_connected_after_the_ridge(labels: Labels, ridge: int) -> None:
+    """Complaint 3."""
     kept = separate(labels, ridge)
     for number in np.unique(kept[kept > 0]):
         around = ndimage.binary_dilation(kept == number, EIGHT)
