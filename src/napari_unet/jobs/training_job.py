@@ -32,13 +32,15 @@ PREVIEW_SHARE = 0.1
 class View:
     """What the user looks at: one plane and the rows and columns that are shown.
 
-    ``index`` is the position of the plane along the leading axes; it is handed back untouched.
+    ``index`` is the position of the plane along the leading axes; it is handed back untouched, and
+    so is ``source``, by which the asker knows the image again.
     """
 
     image: Any = field(repr=False, compare=False)
     channel_axis: int | None
     index: tuple[int, ...]
     region: tuple[slice, slice]
+    source: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class TrainingPreview:
             return None
         plane, channel_axis = seen.source.plane(seen.index)
         region = limited(seen.region, seen.middle, PREVIEW_SIDE)
-        return View(plane, channel_axis, seen.index, region)
+        return View(plane, channel_axis, seen.index, region, seen.source)
 
     def show(self, preview: Preview) -> None:
         """Draw a preview; the one before disappears."""
@@ -72,10 +72,10 @@ class TrainingPreview:
         if layer is None or layer not in self._viewer.layers:
             self.remove()
             return
+        seen = self._feed.latest()
+        if seen is None or preview.view.source is not seen.source:
+            return  # of an image that was followed before
         if self._stream is None or not self._stream.alive:
-            seen = self._feed.latest()
-            if seen is None:
-                return
             self.discard()
             self._stream = StreamingLabels(
                 self._viewer,
