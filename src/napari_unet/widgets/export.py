@@ -105,6 +105,7 @@ class ExportPanel(Panel):
     def save(self, path: str | Path) -> None:
         """Write the chosen layer, and the table of measurements beside it."""
         with self.errors_shown():
+            self.check_free(KEY)
             layer, chosen = self._layer(), self.chosen_format()
             target = Path(path)
             if not target.name.lower().endswith(chosen.suffixes):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_unet.core.errors import UNetError
+from napari_unet.core.errors import InputError, UNetError
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets.session import session_of
 
@@ -98,6 +98,18 @@ class Panel(QWidget):
             yield
         except UNetError as error:
             self.show_error(str(error))
+
+    def check_free(self, key: str) -> None:
+        """Decline to start what another panel of this viewer, or a closed one, still runs.
+
+        Raises
+        ------
+        InputError
+            If a job with this key runs.
+        """
+        job = self.session.jobs.running(key)
+        if job is not None:
+            raise InputError(f"{job.title} is still running in this viewer; wait until it ends.")
 
     def event(self, event: QEvent | None) -> bool:
         """Let go of the viewer when napari takes the panel out of its dock for good."""

@@ -114,6 +114,7 @@ class SegmentPanel(Panel):
     def start(self) -> None:
         """Segment what is chosen."""
         with self.errors_shown():
+            self.check_free(KEY)
             request = self._request()
             layer = self.chosen_image()
             self.thresholds.use(None)
@@ -285,6 +286,7 @@ class SegmentPanel(Panel):
     def _on_thresholds(self, settings: InstanceSettings | None) -> None:
         if self.running or self._run is None:
             return
+        self.show_error("")
         left_out = self._run.store.left_out
         if not self.thresholds.apply(settings or "own"):
             self.show_status("Press Segment to use these thresholds.")

@@ -148,6 +148,7 @@ class TrainPanel(Panel):
     def start(self) -> None:
         """Begin with what is painted now."""
         with self.errors_shown():
+            self.check_free(KEY)
             pairs = self.pairs.pairs()
             settings = self.expert.settings(float(self.seconds.value()))
             choice = self.base.choice
@@ -165,6 +166,7 @@ class TrainPanel(Panel):
         seconds = last.state.seconds + float(self.seconds.value())
         settings = dataclasses.replace(last.settings, seconds=seconds)
         with self.errors_shown():
+            self.check_free(KEY)
             self._begin(dataclasses.replace(last, settings=settings), resume=True)
 
     def stop(self) -> None:
