@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +134,14 @@ BAD = {
         "is a folder",
     ),
     "segment nothing": (segment("missing.tif"), "There is no file"),
+    "segment a variable that is not set": (
+        ["segment", "", "--model", "{in}/model.safetensors", "--output", "{out}"],
+        "empty",
+    ),
+    "results into a variable that is not set": (
+        ["segment", "{in}/image.tif", "--model", "{in}/model.safetensors", "--output", ""],
+        "empty",
+    ),
     "segment text": (segment("text.tif"), "text.tif"),
     "segment NaN": (segment("nan.tif"), "NaN"),
     "segment infinity": (segment("infinite.tif"), "infinite"),
@@ -203,3 +216,41 @@ def test_bad_input_is_one_sentence_and_touches_nothing(case, inputs, tmp_path, c
     assert sentences[0].endswith(".")
     assert "Traceback" not in printed.err
     assert (snapshot(inputs), snapshot(tmp_path)) == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_any_file_name_can_be_printed(encoding, inputs, tmp_path):
+    """Also where the output knows a few letters only, or the name is in no encoding at all."""
+    name = "\u65e5\u672c.tif" if encoding == "ascii" else os.fsdecode(b"bad\xff.tif")
+    try:
+        shutil.copy(inputs / "image.tif", tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("this system has no such file names")
+    done = _program(
+        *("segment", tmp_path / name, "--model", inputs / "model.safetensors"),
+        *("--output", tmp_path / "out"),
+        environment={"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"objects ->" in done.stdout or b"object ->" in done.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell of POSIX closes an output")
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_closed_output_ends_nothing(stream, inputs, tmp_path):
+    words = ["segment", inputs / "image.tif", "--model", inputs / "model.safetensors"]
+    command = [sys.executable, "-m", "napari_unet.cli", *words, "--output", tmp_path / "out"]
+    text = shlex.join(map(str, command)) + f" {stream}>&-"
+    done = subprocess.run(["/bin/sh", "-c", text], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def _program(*words, environment):
+    return subprocess.run(
+        [sys.executable, "-m", "napari_unet.cli", *map(str, words)],
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+    )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, OK, fail
+from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, OK, fail, prepare_output
 from napari_unet.cli.parser import build_parser
 from napari_unet.core.errors import UNetError
 
@@ -25,6 +25,10 @@ _MODULES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 bad input, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    prepare_output()
+    if "" in words:
+        # As a path it would mean the present folder, which nobody asked for.
+        return fail("One of the arguments is empty; give a name (is a variable not set?).")
     try:
         options = build_parser(words).parse_args(words)
     except SystemExit as end:

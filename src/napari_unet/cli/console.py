@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +18,21 @@ PROGRAM = "napari-unet"
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 #: Into how many steps a progress bar divides one piece of work.
 STEPS = 1000
+
+
+def prepare_output() -> None:
+    """Let nothing that is printed end a run: a name in other letters, or a closed output.
+
+    Where output goes to a file or another program, Windows and bare systems know a few letters
+    only; a file name in others is then written with backslashes. Python has no stream at all for
+    an output that was closed.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str = "") -> None:

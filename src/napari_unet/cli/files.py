@@ -35,7 +35,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
 
 def _expand(text: str) -> list[Path]:
     path = Path(text)
-    if path.is_dir() and path.suffix != ".zarr":
+    if path.is_dir() and path.suffix.lower() != ".zarr":
         images = images_in(path)
         if not images:
             raise InputError(
