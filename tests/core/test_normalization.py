@@ -140,3 +140,9 @@ def test_a_model_file_keeps_the_percentiles() -> None:
 def test_a_range_too_small_to_divide_by_counts_as_none() -> None:
     plane = as_plane(np.array([[1e-45, 0.0]], np.float32))
     assert Normalization().measure(plane).gain.tolist() == [1.0]
+
+
+def test_numbers_beyond_single_precision_are_named() -> None:
+    """They are finite in the file, so "NaN or infinite" alone would send people searching."""
+    with pytest.raises(InputError, match="beyond 3e38"):
+        Normalization().measure(as_plane(np.full((4, 5), 1e200)))

@@ -17,6 +17,11 @@ SAMPLE_PIXELS = 4_000_000
 _BLOCK = 256
 #: A smaller range of intensities counts as none: its inverse would not be a float32.
 _SMALLEST_SPAN = 1e-37
+#: Pixels are read as float32: what is beyond its range has become infinite on the way.
+_NOT_FINITE = (
+    "The image{} contains NaN or infinite values, or values beyond 3e38; replace them (for example "
+    "by 0) first."
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,7 @@ class Normalization:
         sample = sample_pixels(plane)
         if not np.isfinite(sample).all():
             name = f" {plane.name!r}" if plane.name else ""
-            raise InputError(
-                f"The image{name} contains NaN or infinite values; replace them (for example by "
-                "0) first."
-            )
+            raise InputError(_NOT_FINITE.format(name))
         low, high = np.percentile(sample, [self.low, self.high], axis=1)
         # A constant channel becomes 0 everywhere instead of dividing by nothing. A few bright
         # pixels on an otherwise constant channel still deserve a range: fall back to the maximum.
@@ -79,9 +81,7 @@ class IntensityScale:
         """
         values = (pixels.astype(np.float32) - self.offset[:, None, None]) * self.gain[:, None, None]
         if not np.isfinite(values).all():
-            raise InputError(
-                "The image contains NaN or infinite values; replace them (for example by 0) first."
-            )
+            raise InputError(_NOT_FINITE.format(""))
         return np.asarray(np.clip(values, -1, 4))
 
 
