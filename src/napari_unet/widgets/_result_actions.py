@@ -11,7 +11,7 @@ from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.jobs.size_job import seams_job
 from napari_unet.widgets._accept import accept_objects
 from napari_unet.widgets._annotation_layer import new_annotation
-from napari_unet.widgets._label_plane import boxes_on_plane, plane_index
+from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_of
 from napari_unet.widgets._parts import row, small_button
 from napari_unet.widgets._source import limited, shown_index, shown_middle, shown_region, source_of
 from napari_unet.widgets.session import METADATA_KEY, kind_of, same_layer
@@ -74,11 +74,12 @@ class ResultActions(QWidget):
             return
         with panel.errors_shown():
             result = self._result(panel)
-            annotation = self._annotation(panel, result)
             here = plane_index(panel.viewer, result)
             scope = self.scope.currentData()
             leading = result.data.shape[:-2]
             indices = list(np.ndindex(*leading)) if scope == EVERYTHING else [here]
+            _check_has_objects(result, indices)
+            annotation = self._annotation(panel, result)
             boxes = None
             if scope == BOXES:
                 boxes = {here: boxes_on_plane(panel.session.boxes, result, here)}
@@ -172,6 +173,16 @@ class ResultActions(QWidget):
                 "annotation in the Annotate tab."
             )
         return annotation
+
+
+def _check_has_objects(result: Labels, indices: list[tuple[int, ...]]) -> None:
+    """Decline to copy nothing, before an annotation layer is made for it."""
+    if not any(bool((np.asarray(plane_of(result, index)) > 0).any()) for index in indices):
+        where = "this plane" if len(indices) == 1 else "any plane"
+        raise AnnotationError(
+            f"{result.name!r} has no objects in {where}: lower the detection threshold, or paint "
+            "a few cells in the Annotate tab and train."
+        )
 
 
 def _entry(layer: Any) -> dict[str, Any]:

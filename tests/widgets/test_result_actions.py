@@ -1,0 +1,35 @@
+"""Taking objects over where there is little to take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet.widgets._result_actions import EVERYTHING, PLANE, SELECTED
+from napari_unet.widgets.segment import SegmentPanel
+from napari_unet.widgets.session import METADATA_KEY
+
+
+@pytest.mark.parametrize("scope", [PLANE, EVERYTHING, SELECTED])
+def test_a_result_without_objects_makes_no_annotation(
+    make_napari_viewer: Any, qtbot: Any, scope: str
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((2, 30, 40)), name="dark")
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    result = viewer.add_labels(
+        np.zeros((2, 30, 40), np.uint16),
+        name="dark objects",
+        metadata={METADATA_KEY: {"role": "result"}},
+    )
+    viewer.layers.selection.active = result
+    panel.result.set_scope(scope)
+    layers = list(viewer.layers)
+    panel.result.use_as_annotation()
+    assert "no objects" in panel.error and "train" in panel.error
+    assert list(viewer.layers) == layers
+    assert panel.session.annotation is None
+    panel.session.close()
