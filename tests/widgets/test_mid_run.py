@@ -114,3 +114,53 @@ def test_other_images_may_be_looked_at_while_training(
         train_a_little(train, qtbot)
     stop(train, qtbot)
     assert train.model is not None
+
+
+def test_the_task_may_be_changed_while_training_and_segmenting(
+    dock: UNetDock, viewer: Any, qtbot: Any
+) -> None:
+    session = dock.session
+    train: Any = dock.panel("Train")
+    segment: Any = dock.panel("Segment")
+    train.start()
+    train_a_little(train, qtbot)
+    segment.start()
+    session.annotation_settings = AnnotationSettings(task="classes", area="painted")
+    train_a_little(train, qtbot)
+    session.annotation_settings = AnnotationSettings(task="objects", area="all")
+    train_a_little(train, qtbot)
+    qtbot.waitUntil(lambda: not segment.running, timeout=120_000)
+    assert segment.error == ""
+    stop(train, qtbot)
+    assert train.model.task == "objects"  # what was chosen when Train was pressed
+
+
+def test_the_dock_may_be_closed_while_everything_runs_and_opened_again(
+    dock: UNetDock, viewer: Any, qtbot: Any
+) -> None:
+    session = dock.session
+    weights: Any = dock.panel("Weights")
+    weights.show_view("weights")
+    train: Any = dock.panel("Train")
+    segment: Any = dock.panel("Segment")
+    train.start()
+    train_a_little(train, qtbot)
+    segment.start()
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: not session.jobs.running("train"), timeout=60_000)
+    qtbot.waitUntil(lambda: not session.jobs.running("segment"), timeout=60_000)
+    session.annotation.paint((5, 5), 99)  # nobody may trip over it
+    again = UNetDock(viewer)
+    viewer.window.add_dock_widget(again, name="U-Net", area="right")
+    assert again.session is session
+    prepare(again)
+    train, segment = again.panel("Train"), again.panel("Segment")
+    train.start()
+    train_a_little(train, qtbot)
+    segment.start()
+    qtbot.waitUntil(lambda: not segment.running, timeout=120_000)
+    assert segment.error == ""
+    stop(train, qtbot)
+    again.panel("Weights").show_view("states")  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: not session.live.busy, timeout=20_000)
+    assert again.panel("Annotate").error == ""
