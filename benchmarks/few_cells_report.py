@@ -210,7 +210,7 @@ def _unpainted(rows: list[Row]) -> str:
 
 
 def figure(rows: list[Row], path: Path) -> None:
-    """Draw AP50 over painted cells and over seconds, one column per kind."""
+    """Draw AP50 over painted cells and, of several budgets, over seconds; a column per kind."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -221,21 +221,28 @@ def figure(rows: list[Row], path: Path) -> None:
     cells = sorted({row.cells for row in rows})
     budgets = sorted({row.budget for row in rows if row.budget > 0})
     near_cells, near_budget = _nearest(cells, REFERENCE_CELLS), _nearest(budgets, REFERENCE_BUDGET)
+    lines = [("cells", {"budget": near_budget}, cells, f"painted cells ({near_budget:g} s)")]
+    if len(budgets) > 1:
+        about = f"seconds of training ({near_cells:g} cells)"
+        lines.append(("budget", {"cells": near_cells}, budgets, about))
     fig, axes = plt.subplots(
-        2, len(kinds), figsize=(1 + 2.5 * len(kinds), 5.6), sharey=True, squeeze=False
+        len(lines),
+        len(kinds),
+        figsize=(1 + 2.5 * len(kinds), 0.6 + 2.5 * len(lines)),
+        sharey=True,
+        squeeze=False,
     )
     for column, kind in enumerate(kinds):
         here = list(select(rows, kind=kind))
-        _curves(axes[0, column], list(select(here, budget=near_budget)), "cells", cells)
-        _curves(axes[1, column], list(select(here, cells=near_cells)), "budget", budgets)
         axes[0, column].set_title(kind.replace("_", " "), fontsize=10)
-        axes[0, column].set_xlabel(f"painted cells ({near_budget:g} s)", fontsize=9)
-        axes[1, column].set_xlabel(f"seconds of training ({near_cells:g} cells)", fontsize=9)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("AP50 on other images", fontsize=9)
-        axis.set_ylim(0, 1)
+        for line, (axis, fixed, values, about) in enumerate(lines):
+            _curves(axes[line, column], list(select(here, **fixed)), axis, values)
+            axes[line, column].set_xlabel(about, fontsize=9)
+    for first in axes[:, 0]:
+        first.set_ylabel("AP50 on other images", fontsize=9)
+        first.set_ylim(0, 1)
     handles = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
-    fig.tight_layout(rect=(0, 0.06, 1, 1))
+    fig.tight_layout(rect=(0, 0.3 / fig.get_figheight(), 1, 1))
     fig.legend(
         handles.values(), handles.keys(), loc="lower center", ncols=6, frameon=False, fontsize=9
     )
