@@ -86,6 +86,22 @@ def test_an_unwritable_place_is_said_in_one_sentence(
     assert not panel.button.running
 
 
+def test_names_of_any_language(
+    panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
+) -> None:
+    viewer.layers["my objects"].name = "Zellkörper µ 細胞"
+    folder = tmp_path / "Aufnahmen für März 日本"
+    folder.mkdir()
+    panel.save(folder / "Zellkörper µ 細胞.tif")
+    done()
+    assert panel.error == ""
+    np.testing.assert_array_equal(read_masks(folder / "Zellkörper µ 細胞.tif").data, labels())
+    assert sorted(read_measurements(folder / "Zellkörper µ 細胞_measurements.csv")["label"]) == [
+        5,
+        70_000,
+    ]
+
+
 def test_without_objects_one_sentence_says_so(panel: ExportPanel, tmp_path: Path) -> None:
     panel.labels.set_layer(None)
     panel.save(tmp_path / "masks.tif")
