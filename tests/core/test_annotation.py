@@ -310,6 +310,18 @@ def test_lengths_are_divided_by_the_scale() -> None:
     assert large.target[10:20, 10:30].sum() == 190
 
 
+@pytest.mark.parametrize("spacing", [None, (0.2, 0.5)])
+def test_objects_of_a_pixel_have_background_around_them(
+    spacing: tuple[float, float] | None,
+) -> None:
+    """Complaint 24: enlarged for the network, a margin of 10 was less than one of their pixels."""
+    labels = np.zeros((30, 40), np.int16)
+    labels[5::10, 5::10] = np.arange(1, 13).reshape(3, 4)
+    counts = training_target(labels, spacing=spacing, scale=60).counts
+    assert counts.object_pixels == 12
+    assert counts.background + counts.emphasised >= 4 * 12
+
+
 def test_spacing_stretches_margin_and_distances() -> None:
     labels = painted_example()
     apart = separate(labels, 1)

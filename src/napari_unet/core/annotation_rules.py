@@ -80,7 +80,7 @@ class Rules:
         return cls(
             task=settings.task,
             area=settings.area,
-            margin=settings.margin / scale,
+            margin=_scaled_margin(settings.margin, scale, checked or (1.0, 1.0)),
             ridge=ridge if objects else 0,
             reach=Reach.of(sigma, checked) if objects else None,
             spacing=checked or (1.0, 1.0),
@@ -98,6 +98,11 @@ class Rules:
     def grows(self) -> bool:
         """Whether unlabelled pixels near an object are background."""
         return self.area == "around" and self.task == "objects"
+
+
+def _scaled_margin(margin: float, scale: float, spacing: tuple[float, ...]) -> float:
+    """Divide by the scale; objects of a few pixels keep a margin of a pixel as their background."""
+    return max(margin / scale, min(margin, max(spacing)))
 
 
 @dataclass(frozen=True)
