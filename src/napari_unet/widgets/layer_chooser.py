@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._elided_combo import ElidedComboBox
 from napari_unet.widgets.session import Session, kind_of, same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
 
-class LayerChooser(QComboBox):
+class LayerChooser(ElidedComboBox):
     """Chooses one layer of some kinds; keeps hold of the layer, not of its name.
 
     Parameters
@@ -51,10 +52,6 @@ class LayerChooser(QComboBox):
         self._none_text = none_text
         self._follows = follows
         self._layers: list[Layer | None] = []
-        # A long layer name must not widen the panel beyond a laptop's screen.
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._connections = connections = Connections()
         events = session.viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered, events.renamed):

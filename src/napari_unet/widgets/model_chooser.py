@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._elided_combo import ElidedComboBox
 from napari_unet.widgets.session import Session
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ModelChoice:
     key: str = ""
 
 
-class ModelChooser(QComboBox):
+class ModelChooser(ElidedComboBox):
     """A drop-down list of models; the first shipped one is chosen until a model is trained.
 
     Loading is left to the job that needs the model: choosing costs nothing.
@@ -68,9 +69,6 @@ class ModelChooser(QComboBox):
         if scratch and len(self._shipped) > 1:
             self._shipped.insert(0, ModelChoice(BEST, "auto", "auto"))
         self._shown: list[ModelChoice] = []
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._connections = connections = Connections()
         connections.connect(session.model_changed, self._on_model)
         session.closing.connect(connections.clear)
