@@ -83,6 +83,7 @@ BAD = {
         ["train", "{in}/image.tif", "--model", "{out}/m.safetensors"],
         "cannot be paired",
     ),
+    "an image as its own labels": (train("image.tif", "image.tif"), "and as its labels"),
     "no model": (["train", "{in}/image.tif", "{in}/painted.tif"], "--model"),
     "no such command": (["trian"], "trian"),
     "missing image": (train("missing.tif"), "There is no file"),

@@ -110,6 +110,46 @@ def test_the_installed_wheel_is_a_complete_plugin(wheel, tmp_path):
     assert sorted(models) == sorted(path.stem for path in shipped)
 
 
+_IN_A_FRESH_ENVIRONMENT = """
+import sys
+import napari
+from napari._app_model import get_app_model
+viewer = napari.Viewer(show=False)
+shown = {
+    item.command.id
+    for menu in ("napari/layers/segment", "napari/layers/annotate", "napari/layers/data",
+                 "napari/file/io_utilities")
+    for item in get_app_model().menus.get_menu(menu)
+    if hasattr(item, "command")
+}
+assert sum(name.startswith("napari-unet-finetune") for name in shown) == 6, shown
+assert "torch" not in sys.modules
+_, dock = viewer.window.add_plugin_dock_widget("napari-unet-finetune", "U-Net")
+assert [dock.panel(name).title for name in ("Annotate", "Train", "Segment")]
+viewer.close()
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_in_a_fresh_environment(wheel, tmp_path):
+    """One pip line; then the menus are there without PyTorch, and the dock opens."""
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    pip = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    subprocess.run([*pip, f"{wheel.root.filename}[gui]"], check=True, timeout=1200)
+    ran = subprocess.run(
+        [python, "-c", _IN_A_FRESH_ENVIRONMENT],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stderr
+    helped = subprocess.run([python.with_name("napari-unet"), "--help"], check=False, timeout=60)
+    assert helped.returncode == 0
+
+
 def test_manifest_is_valid_and_found():
     manifest = PluginManifest.from_distribution("napari-unet-finetune")
     assert manifest.name == "napari-unet-finetune"

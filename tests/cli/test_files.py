@@ -38,10 +38,11 @@ def test_a_masks_file_that_is_named_is_taken(tmp_path):
     assert find_images([str(tmp_path / "a_masks.tif")]) == [tmp_path / "a_masks.tif"]
 
 
-def test_a_zarr_folder_is_one_image(tmp_path):
-    (tmp_path / "big.zarr").mkdir()
-    assert find_images([str(tmp_path)]) == [tmp_path / "big.zarr"]
-    assert find_images([str(tmp_path / "big.zarr")]) == [tmp_path / "big.zarr"]
+@pytest.mark.parametrize("name", ["big.zarr", "BIG.ZARR"])
+def test_a_zarr_folder_is_one_image(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert find_images([str(tmp_path)]) == [tmp_path / name]
+    assert find_images([str(tmp_path / name)]) == [tmp_path / name]
 
 
 def test_results_of_two_images_may_not_collide():

@@ -83,6 +83,19 @@ def test_axes_of_length_1_in_front_are_dropped(tmp_path):
     assert read_image(tmp_path / "a.tif").data.shape == GRAY.shape
 
 
+def test_further_images_of_a_file_are_not_passed_over_in_silence(tmp_path, caplog):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GRAY)
+        file.write(GRAY[:5, :5])  # a thumbnail
+    assert (read_image(tmp_path / "a.tif").data == GRAY).all()
+    assert not caplog.records
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        file.write(GRAY)
+        file.write(GRAY[:, :28])
+    assert (read_image(tmp_path / "b.tif").data == GRAY).all()
+    assert "holds 2 images" in caplog.text and "only the first" in caplog.text
+
+
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 def test_large_tiff_is_not_read_as_a_whole(tmp_path, monkeypatch, tile):
     """Complaint 18: memory-mapped when contiguous, chunk by chunk when compressed."""

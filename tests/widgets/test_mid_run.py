@@ -10,24 +10,13 @@ import numpy as np
 import pytest
 
 from napari_unet.core.model import Model
-from napari_unet.core.settings import (
-    AnnotationSettings,
-    NetworkSettings,
-    TileSettings,
-    TrainSettings,
-)
+from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.jobs.training_job import Preview
 from napari_unet.widgets._training_preview import NAME, TrainingPreview
 from napari_unet.widgets.dock import UNetDock
 
-LONG = TrainSettings(
-    steps=100_000,
-    crop=32,
-    batch=2,
-    device="cpu",
-    network=NetworkSettings(base_channels=4, depth=2),
-)
+from .runs import ended, segment_many_tiles, stop, train_from_scratch
 
 
 @pytest.fixture
@@ -54,26 +43,13 @@ def dock(
 
 def prepare(dock: UNetDock) -> None:
     """Set both panels to runs that are slow enough to be disturbed."""
-    train: Any = dock.panel("Train")
-    train.expert.set_settings(LONG)
-    train.seconds.setValue(3600)
-    train.base.choose("scratch")
-    segment: Any = dock.panel("Segment")
-    segment.options.tiles.set_settings(TileSettings(tile=16, device="cpu"))
-    segment.form.set_part("plane")
-    dock.session.annotation_settings = AnnotationSettings(area="all")
+    train_from_scratch(dock.panel("Train"))
+    segment_many_tiles(dock.panel("Segment"))
 
 
 def train_a_little(train: Any, qtbot: Any) -> None:
     steps = len(train.plot.loss)
     qtbot.waitUntil(lambda: len(train.plot.loss) > steps + 1, timeout=60_000)
-
-
-def stop(panel: Any, qtbot: Any) -> None:
-    panel.stop()
-    qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
-    assert panel.error == ""
-    assert not panel.button.running
 
 
 def test_a_preview_of_the_image_before_is_not_drawn_on_another(viewer: Any) -> None:
@@ -129,7 +105,7 @@ def test_the_task_may_be_changed_while_training_and_segmenting(
     train_a_little(train, qtbot)
     session.annotation_settings = AnnotationSettings(task="objects", area="all")
     train_a_little(train, qtbot)
-    qtbot.waitUntil(lambda: not segment.running, timeout=120_000)
+    ended(segment, qtbot)
     assert segment.error == ""
     stop(train, qtbot)
     assert train.model.task == "objects"  # what was chosen when Train was pressed
@@ -158,7 +134,7 @@ def test_the_dock_may_be_closed_while_everything_runs_and_opened_again(
     train.start()
     train_a_little(train, qtbot)
     segment.start()
-    qtbot.waitUntil(lambda: not segment.running, timeout=120_000)
+    ended(segment, qtbot)
     assert segment.error == ""
     stop(train, qtbot)
     again.panel("Weights").show_view("states")  # type: ignore[attr-defined]

@@ -33,3 +33,29 @@ def test_a_result_without_objects_makes_no_annotation(
     assert list(viewer.layers) == layers
     assert panel.session.annotation is None
     panel.session.close()
+
+
+def test_an_object_is_picked_in_the_result_before_it_is_copied(
+    make_napari_viewer: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((30, 40)), name="cells")
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    labels = np.zeros((30, 40), np.uint16)
+    labels[2:8, 2:8], labels[12:20, 12:20] = 1, 2
+    result = viewer.add_labels(labels, metadata={METADATA_KEY: {"role": "result"}})
+    panel.result.set_scope(SELECTED)
+    panel.result.scope.activated.emit(panel.result.scope.currentIndex())
+    assert viewer.layers.selection.active is result and str(result.mode) == "pick"
+    assert "Click the object" in panel.status
+    panel.result.use_as_annotation()
+    assert "Click the object" in panel.error  # not object 1, which nobody has picked
+    assert panel.session.annotation is None
+    result.selected_label = 2
+    panel.result.use_as_annotation()
+    assert panel.error == ""
+    copied = panel.session.annotation
+    assert copied is not None
+    assert np.array_equal(np.asarray(copied.data) > 0, labels == 2)
+    panel.session.close()

@@ -9,23 +9,11 @@ import numpy as np
 import pytest
 
 from napari_unet.core.model import Model
-from napari_unet.core.settings import (
-    AnnotationSettings,
-    NetworkSettings,
-    TileSettings,
-    TrainSettings,
-)
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.widgets.segment import SegmentPanel
 from napari_unet.widgets.train import TrainPanel
 
-LONG = TrainSettings(
-    steps=100_000,
-    crop=32,
-    batch=2,
-    device="cpu",
-    network=NetworkSettings(base_channels=4, depth=2),
-)
+from .runs import ended, segment_many_tiles, stop, train_from_scratch
 
 
 def picture() -> np.ndarray:
@@ -37,18 +25,13 @@ def picture() -> np.ndarray:
 def segment_panel(viewer: Any, model: Model) -> SegmentPanel:
     panel = SegmentPanel(viewer)
     panel.session.model = model
-    # Many small tiles: there is time to do harm.
-    panel.options.tiles.set_settings(TileSettings(tile=16, device="cpu"))
-    panel.form.set_part("plane")
+    segment_many_tiles(panel)
     return panel
 
 
 def train_panel(viewer: Any) -> TrainPanel:
     panel = TrainPanel(viewer)
-    panel.expert.set_settings(LONG)
-    panel.seconds.setValue(3600)
-    panel.base.choose("scratch")
-    panel.session.annotation_settings = AnnotationSettings(area="all")
+    train_from_scratch(panel)
     return panel
 
 
@@ -89,10 +72,6 @@ def begun(panel: SegmentPanel, qtbot: Any) -> Callable[[], None]:
     return start
 
 
-def finish(panel: Any, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
-
-
 @pytest.mark.parametrize("harm", ["remove result", "replace result", "clear"])
 def test_without_a_result_layer_segmenting_stops_and_the_panel_is_ready(
     panel: SegmentPanel, viewer: Any, begun: Callable[[], None], qtbot: Any, harm: str
@@ -106,14 +85,14 @@ def test_without_a_result_layer_segmenting_stops_and_the_panel_is_ready(
         viewer.layers.clear()
     else:
         layer.data = np.zeros((160, 192), np.uint8)
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert not panel.button.running
     assert panel.error == ""
     assert "removed or replaced" in panel.status
     viewer.layers.clear()
     viewer.add_image(picture())
     panel.start()  # and again, as if nothing had happened
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert panel.run.stream.layer.data.max() > 0
 
 
@@ -134,7 +113,7 @@ def test_the_image_may_change_while_it_is_segmented(
     else:
         layer.scale = (3, 3)
         layer.translate = (100, 100)
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert panel.error == ""
     np.testing.assert_array_equal(panel.run.stream.layer.data > 0, image > 0.5)
 
@@ -182,7 +161,7 @@ def test_stopping_keeps_what_is_done(
     viewer.add_image(np.tile(picture(), (4, 4)))
     begun()
     panel.button.click()
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert "Stopped after" in panel.status
     assert panel.run.stream.layer.data.max() > 0
     assert panel.run.stream.layer.editable
@@ -225,10 +204,34 @@ def test_two_viewers_work_on_their_own(
     for panel in panels:
         panel.start()
     for panel in panels:
-        finish(panel, qtbot)
+        ended(panel, qtbot)
         layer = panel.run.stream.layer
         assert layer in panel.viewer.layers
         np.testing.assert_array_equal(layer.data > 0, panel.viewer.layers[0].data > 0.5)
+        panel.session.close()
+
+
+def test_two_viewers_train_on_their_own(make_napari_viewer: Any, qtbot: Any) -> None:
+    panels = []
+    for seed in range(2):
+        viewer = make_napari_viewer()
+        image, labels = simulate_nuclei((96, 112), diameter=16, seed=seed)
+        viewer.add_image(image, name=f"field {seed}")
+        viewer.add_labels(labels)
+        panels.append(train_panel(viewer))
+        qtbot.addWidget(panels[-1])
+    for panel in panels:
+        panel.start()
+    for panel in panels:
+        qtbot.waitUntil(lambda panel=panel: len(panel.plot.loss) > 1, timeout=60_000)
+    stop(panels[0], qtbot)
+    steps = len(panels[1].plot.loss)
+    qtbot.waitUntil(lambda: len(panels[1].plot.loss) > steps, timeout=60_000)
+    stop(panels[1], qtbot)
+    models = [panel.model for panel in panels]
+    assert None not in models and models[0] is not models[1]
+    for panel in panels:
+        assert panel.session.model is panel.model
         panel.session.close()
 
 
@@ -257,9 +260,7 @@ def test_layers_may_change_while_training(
             viewer.layers.remove(layer)
     steps = len(trainer.plot.loss)
     qtbot.waitUntil(lambda: len(trainer.plot.loss) > steps + 2, timeout=60_000)
-    trainer.stop()
-    finish(trainer, qtbot)
-    assert trainer.error == ""
+    stop(trainer, qtbot)
     assert trainer.model is not None
 
 
@@ -279,11 +280,11 @@ def test_errors_of_a_worker_become_one_sentence(
     viewer.add_image(picture())
     monkeypatch.setattr("napari_unet.core.segmentation.iter_segmentation", fails)
     panel.start()
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert panel.error.startswith("Segmentation")
     assert panel.error.endswith(".")
     assert not panel.button.running
     monkeypatch.undo()
     panel.start()
-    finish(panel, qtbot)
+    ended(panel, qtbot)
     assert panel.error == ""

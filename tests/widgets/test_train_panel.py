@@ -7,23 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.model_file import load_model
-from napari_unet.core.settings import AnnotationSettings, NetworkSettings, TrainSettings
+from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.widgets._training_preview import outlines
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.train import TrainPanel
 
-QUICK = TrainSettings(
-    steps=12,
-    crop=32,
-    batch=2,
-    device="cpu",
-    network=NetworkSettings(base_channels=4, depth=2),
-)
+from .runs import ENDLESS, ended, train_from_scratch
+
+QUICK = dataclasses.replace(ENDLESS, steps=12)
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +41,14 @@ def panel(
     monkeypatch.setattr("napari_unet.widgets.train.models_folder", lambda: tmp_path / "models")
     panel = TrainPanel(viewer)
     qtbot.addWidget(panel)
-    panel.expert.set_settings(QUICK)
-    panel.seconds.setValue(3600)  # the number of steps decides
-    panel.base.choose("scratch")
-    panel.session.annotation_settings = AnnotationSettings(area="all")
+    train_from_scratch(panel, QUICK)
     yield panel
     panel.session.close()
 
 
 @pytest.fixture
 def done(panel: TrainPanel, qtbot: Any) -> Callable[[], None]:
-    def wait() -> None:
-        qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
-
-    return wait
+    return lambda: ended(panel, qtbot)
 
 
 def test_training_delivers_a_model_a_file_and_figures(
@@ -138,6 +130,60 @@ def test_several_images_are_learned_from_together(
     assert panel.error == ""
     panel.pairs.remove_row(row)
     assert len(panel.pairs.pairs()) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: (i * 40_000).clip(0, 65_535).astype(np.uint16),
+        lambda i: i > 0.4,
+        lambda i: i.astype(np.float64) * 1e-3,
+        lambda i: da.from_array(i, chunks=32),
+        lambda i: zarr.array(i, chunks=(32, 32)),
+        lambda i: np.stack([i, i * 0.5, i * 0.2], axis=-1).clip(0, 1),
+    ],
+    ids=["uint16", "bool", "float64", "dask", "zarr", "RGB"],
+)
+def test_any_kind_of_pixels_is_learned_from(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    make: Callable[[Any], Any],
+) -> None:
+    image = make(cells[0])
+    viewer.add_image(image, rgb=image.ndim == 3)
+    viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    assert panel.error == ""
+    assert panel.model is not None
+    assert panel.model.net.in_channels == (3 if image.ndim == 3 else 1)
+
+
+def test_of_a_multiscale_image_the_finest_level_is_learned_from(
+    panel: TrainPanel, viewer: Any, cells: tuple[np.ndarray, np.ndarray], done: Callable[[], None]
+) -> None:
+    image, labels = cells
+    viewer.add_image([image, image[::2, ::2]], multiscale=True, scale=(0.5, 0.5))
+    viewer.add_labels(labels, scale=(0.5, 0.5))
+    panel.start()
+    done()
+    assert panel.error == ""
+    assert panel.model is not None
+
+
+def test_an_image_with_gaps_is_declined_in_one_sentence(
+    panel: TrainPanel, viewer: Any, cells: tuple[np.ndarray, np.ndarray], done: Callable[[], None]
+) -> None:
+    image = cells[0].copy()
+    image[3, 4] = np.nan
+    viewer.add_image(image, name="gaps")
+    viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    assert "NaN" in panel.error and "replace them" in panel.error
+    assert not panel.button.running
 
 
 def test_boxes_are_learned_from_plane_by_plane(
@@ -262,10 +308,7 @@ def test_the_preview_makes_room_for_a_segmentation(
     dock.viewer.add_image(cells[0])
     dock.viewer.add_labels(cells[1])
     train: Any = dock.panel("Train")
-    train.expert.set_settings(QUICK)
-    train.seconds.setValue(3600)
-    train.base.choose("scratch")
-    dock.session.annotation_settings = AnnotationSettings(area="all")
+    train_from_scratch(train, QUICK)
     train.start()
     qtbot.waitUntil(lambda: not train.running, timeout=60_000)
     assert "training preview" in dock.viewer.layers

@@ -333,3 +333,13 @@ def test_a_large_annotation_follows_in_time(make_napari_viewer: Any, qtbot: Any)
     check(panel)
     assert np.median(strokes) < 0.150
     assert np.median(slides) < 0.050
+
+
+def test_the_panel_says_how_to_see_something_while_the_preview_is_off(
+    panel: WeightMapPanel,
+) -> None:
+    assert "What is learned" in panel.status
+    panel.show_view("states")
+    assert panel.status == ""
+    panel.show_view("")
+    assert "What is learned" in panel.status

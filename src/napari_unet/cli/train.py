@@ -62,7 +62,14 @@ def _files(names: Sequence[str]) -> list[tuple[Path, Path]]:
             f"{_count(len(names), 'file')} cannot be paired."
         )
     paths = [existing_file(name) for name in names]
-    return list(zip(paths[::2], paths[1::2], strict=True))
+    pairs = list(zip(paths[::2], paths[1::2], strict=True))
+    for image, labels in pairs:
+        if image.samefile(labels):
+            raise InputError(
+                f"{str(image)!r} is given as an image and as its labels; give the file of the "
+                "painted labels second."
+            )
+    return pairs
 
 
 def train_settings(options: argparse.Namespace) -> TrainSettings:

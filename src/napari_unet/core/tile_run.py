@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.float32]
 FIRST_TILE = 256
 #: A watched tile shall not take longer than this.
 WATCHED_SECONDS = 1.0
-#: Largest automatic tile. Beyond it the saving in overlap is below 3 % and the cost in memory high.
+#: Largest automatic tile. Beyond it the saving in overlap is a few percent and the memory high.
 LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 #: A tile of this size that does not fit into memory ends the run.
 SMALLEST_TILE = 16

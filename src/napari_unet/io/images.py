@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import struct
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.grid import Grid
+
+logger = logging.getLogger(__name__)
 
 #: Larger TIFF files are not read as a whole: they are memory-mapped or read chunk by chunk.
 LAZY_BYTES = 1_000_000_000
@@ -227,6 +230,7 @@ def _read_tiff(path: Path) -> ImageFile:
 
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
+        _say_what_is_left_out(path, tiff.series)
         axes = str(series.axes).upper()
         data = _tiff_pixels(path, series)
         known = calibration(tiff)
@@ -247,6 +251,18 @@ def _read_tiff(path: Path) -> ImageFile:
     channel = grid.axes.find("S") if "S" in grid.axes else grid.axes.find("C")
     rgb = "S" in grid.axes and data.shape[channel] in (3, 4)
     return ImageFile(data, grid, channel if channel >= 0 else None, rgb, file_name_stem(path))
+
+
+def _say_what_is_left_out(path: Path, series: Sequence[Any]) -> None:
+    """Tell that a file holds further images; much smaller ones are thumbnails."""
+    others = [each for each in series[1:] if 4 * each.size >= series[0].size]
+    if others:
+        logger.warning(
+            "%r holds %d images (positions of a microscope?); only the first is read: save the "
+            "others as files of their own.",
+            path.name,
+            1 + len(others),
+        )
 
 
 def _tiff_pixels(path: Path, series: Any) -> Any:

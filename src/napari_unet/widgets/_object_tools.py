@@ -38,7 +38,9 @@ class ObjectTools(QObject):
     Signals
     -------
     said
-        One sentence: what was done, or what to do next.
+        One sentence: what was done.
+    advised
+        One sentence: what the brush in hand is for.
     failed
         One sentence: why something could not be done; empty when the last action worked.
     picking_changed
@@ -46,6 +48,7 @@ class ObjectTools(QObject):
     """
 
     said = Signal(str)
+    advised = Signal(str)
     failed = Signal(str)
     picking_changed = Signal(str)
 
@@ -98,7 +101,7 @@ class ObjectTools(QObject):
             layer.selected_label = number
             layer.mode = "paint"
             self._session.viewer.layers.selection.active = layer
-            self.said.emit(f"Paint object {number}.")
+            self.advised.emit(f"Paint object {number}.")
 
     def join_under_pointer(self) -> None:
         """Join the object under the mouse pointer to the selected one."""

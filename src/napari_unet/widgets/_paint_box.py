@@ -73,10 +73,18 @@ _LARGEST = 2**31 - 1
 
 
 class PaintBox(QWidget):
-    """Buttons for painting and correcting the session's annotation layer."""
+    """Buttons for painting and correcting the session's annotation layer.
+
+    Signals
+    -------
+    failed
+        One sentence: why a tool could not be taken; empty when it was.
+    advised
+        One sentence: what the tool in hand is for.
+    """
 
     failed = Signal(str)
-    said = Signal(str)
+    advised = Signal(str)
 
     def __init__(self, session: Session, tools: ObjectTools) -> None:
         super().__init__()
@@ -163,7 +171,7 @@ class PaintBox(QWidget):
         self._session.viewer.layers.selection.active = layer
         layer.mode = _MODE_OF[tool]
         number = int(layer.selected_label)
-        self.said.emit(f"Paint {self._thing} {number}." if tool == "brush" else _HELP[tool])
+        self.advised.emit(f"Paint {self._thing} {number}." if tool == "brush" else _HELP[tool])
 
     def _show_background(self, layer: Labels) -> None:
         """Give painted background its own colour in a layer that was made elsewhere."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SEAMS_KEY = "seams"
 #: Longest side of the part of the view that is predicted in one piece, in pixels.
 SEAMS_SIDE = 768
+_PICK = "Click the object in the result, then press Use as annotation."
 PLANE, SELECTED, BOXES, EVERYTHING = "plane", "selected", "boxes", "everything"
 _SCOPES = (
     ("all objects of this plane", PLANE),
@@ -52,6 +53,7 @@ class ResultActions(QWidget):
             "Check seams",
             "Predict what you see once in tiles and once in one piece, and compare",
         )
+        self.scope.activated.connect(self._on_scope)
         self.accept.clicked.connect(self.use_as_annotation)
         self.seams.clicked.connect(self.check_seams)
         layout = QVBoxLayout(self)
@@ -79,6 +81,7 @@ class ResultActions(QWidget):
             leading = result.data.shape[:-2]
             indices = list(np.ndindex(*leading)) if scope == EVERYTHING else [here]
             _check_has_objects(result, indices)
+            numbers = {_picked(result)} if scope == SELECTED else None
             annotation = self._annotation(panel, result)
             boxes = None
             if scope == BOXES:
@@ -88,7 +91,7 @@ class ResultActions(QWidget):
                 result,
                 annotation,
                 indices,
-                numbers={int(result.selected_label)} if scope == SELECTED else None,
+                numbers=numbers,
                 boxes=boxes,
                 origin=f"model {model}" if model else f"layer {result.name}",
             )
@@ -97,6 +100,18 @@ class ResultActions(QWidget):
             if all_taken:
                 self._turn_to(panel, annotation, result)
             panel.show_status(accepted.sentence(hidden=result.name if all_taken else ""))
+
+    def _on_scope(self, _position: int) -> None:
+        """Hand over napari's tool that picks an object."""
+        panel = self._panel
+        if panel is None or self.scope.currentData() != SELECTED:
+            return
+        with panel.errors_shown():
+            result = self._result(panel)
+            panel.viewer.layers.selection.active = result
+            result.selected_label = 0
+            result.mode = "pick"
+            panel.show_status(_PICK)
 
     def _turn_to(self, panel: SegmentPanel, annotation: Labels, result: Labels) -> None:
         """Let the user correct the copies: the result lies over them and would hide strokes."""
@@ -173,6 +188,14 @@ class ResultActions(QWidget):
                 "annotation in the Annotate tab."
             )
         return annotation
+
+
+def _picked(result: Labels) -> int:
+    """Return the number of the picked object."""
+    number = int(result.selected_label)
+    if number <= 0:
+        raise AnnotationError(_PICK)
+    return number
 
 
 def _check_has_objects(result: Labels, indices: list[tuple[int, ...]]) -> None:

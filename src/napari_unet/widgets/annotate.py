@@ -183,8 +183,9 @@ class AnnotatePanel(Panel):
         self.form.changed.connect(self._on_form)
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
-        self.tools.said.connect(self._say)
-        self.paint_box.said.connect(self._say)
+        self.tools.said.connect(self.show_status)
+        for source in (self.tools, self.paint_box):
+            source.advised.connect(self._show_advice)
         for source in (self.recovery, self.earlier):
             source.said.connect(self.show_status)
             source.failed.connect(self.show_error)
@@ -224,13 +225,10 @@ class AnnotatePanel(Panel):
         self.show_status("")  # it spoke of other layers
         self._advise()
 
-    def _say(self, text: str) -> None:
-        """Show what a tool says; what to paint now gives way to what to do next."""
-        if text.startswith("Paint "):
-            self.show_status("")
-            self.show_hint(text)
-        else:
-            self.show_status(text)
+    def _show_advice(self, text: str) -> None:
+        """Show what to paint now; the status spoke of something done before."""
+        self.show_status("")
+        self.show_hint(text)
 
     def _advise(self) -> None:
         target = self.session.live.target

@@ -110,6 +110,7 @@ class WeightMapPanel(Panel):
             self.show_status("Choose or make an annotation layer in the Annotate tab first.")
         else:
             self.show_status("")
+            self._advise()
 
     def _on_form(self) -> None:
         with self.errors_shown():
@@ -134,6 +135,12 @@ class WeightMapPanel(Panel):
         self.view_buttons[view].setChecked(True)
         self.scale.setVisible(view == "weights")
         self._show_counts()
+        self._advise()
+
+    def _advise(self) -> None:
+        """Say what the preview is for while it is off."""
+        off = self.session.annotation is not None and self.view_buttons[""].isChecked()
+        self.show_hint("Press What is learned to colour the image by it." if off else "")
 
     def _show_counts(self, _change: Any = None) -> None:
         live = self.session.live
