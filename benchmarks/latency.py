@@ -185,8 +185,8 @@ def main() -> None:
     alone_seconds = headless_segmentation(model, large)
 
     viewer = napari.Viewer(show=True)
-    small_layer = viewer.add_image(sample.image, name="small")
-    labels = viewer.add_labels(painted)
+    viewer.add_image(sample.image, name="small")
+    viewer.add_labels(painted)
     trainer = TrainPanel(viewer)
     viewer.window.add_dock_widget(trainer, name="Train")
     trainer.base.choose(options.model)
@@ -196,7 +196,8 @@ def main() -> None:
     rows.append(gaps)
 
     viewer.layers.clear()
-    del small_layer, labels
+    # napari 0.9 on a software renderer crashes when no frame is drawn before the next layer comes.
+    spin(after(0.5))
     viewer.add_image(large, name="large")
     segmenter = SegmentPanel(viewer)
     viewer.window.add_dock_widget(segmenter, name="Segment")

@@ -40,7 +40,9 @@ def interpreter(code: str) -> str:
 def added(code: str, repeats: int) -> tuple[float, float]:
     """Return the median seconds of an interpreter with code, and what it has over an empty one."""
     runs = {"code": lambda: interpreter(code), "nothing": lambda: interpreter("pass")}
-    times = {name: statistics.median(found) for name, found in seconds_in_turn(runs, repeats).items()}
+    times = {
+        name: statistics.median(found) for name, found in seconds_in_turn(runs, repeats).items()
+    }
     return times["code"], times["code"] - times["nothing"]
 
 
@@ -56,10 +58,15 @@ def main() -> None:
     )
     # The first dock of a process is the one that a user waits for.
     docks = [float(interpreter(_VIEWER + _DOCK).split()[-1]) for _ in range(options.repeats)]
+    opening = statistics.median(docks)
     rows = [
         ["`import napari_unet`, over an empty interpreter", f"{1000 * importing:.0f}", 50],
         ["`napari-unet --help`, in all", f"{1000 * asking:.0f}", 500],
-        ["first dock of all panels in an open napari", f"{1000 * statistics.median(docks):.0f}", 1000],
+        [
+            "first dock of all panels in an open napari",
+            f"{1000 * statistics.median(docks):.0f}",
+            1000,
+        ],
     ]
     text = [
         "# Start-up",

@@ -15,6 +15,7 @@ from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.jobs.training_job import Preview
 from napari_unet.widgets._training_preview import NAME, TrainingPreview
 from napari_unet.widgets.dock import UNetDock
+from napari_unet.widgets.session import session_of
 
 from .runs import ended, segment_many_tiles, stop, train_from_scratch
 
@@ -53,7 +54,7 @@ def train_a_little(train: Any, qtbot: Any) -> None:
 
 
 def test_a_preview_of_the_image_before_is_not_drawn_on_another(viewer: Any) -> None:
-    preview = TrainingPreview(viewer)
+    preview = TrainingPreview(viewer, session_of(viewer).frames)
     small = viewer.add_image(np.zeros((30, 40)))
     for shape in ((3, 30, 40), (10, 10)):
         other = viewer.add_image(np.zeros(shape))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_unet.widgets._frames import Frames
 from napari_unet.widgets._streaming_layer import StreamingLabels, allocate
 
 
@@ -18,11 +19,18 @@ def viewer(make_napari_viewer: Any) -> Any:
 
 @pytest.fixture
 def stream(viewer: Any) -> Iterator[StreamingLabels]:
+    frames = Frames()
     stream = StreamingLabels(
-        viewer, (3, 64, 80), "objects", placement={"scale": (2, 0.5, 0.5)}, metadata={"a": 1}
+        viewer,
+        frames,
+        (3, 64, 80),
+        "objects",
+        placement={"scale": (2, 0.5, 0.5)},
+        metadata={"a": 1},
     )
     yield stream
     stream.close()
+    frames.stop()
 
 
 TILE = (slice(0, 16), slice(0, 16))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -102,7 +101,9 @@ def leave_a_core_free() -> None:
     """
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    from napari_unet.core.device import cpu_threads
+
+    torch.set_num_threads(cpu_threads())
 
 
 class Job(QObject):

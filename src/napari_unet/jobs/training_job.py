@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Previews may use at most this share of the time, so that training keeps nine tenths of it.
-PREVIEW_SHARE = 0.1
+#: Previews may use at most this share of the time: with the drawing, training keeps nine tenths.
+PREVIEW_SHARE = 0.05
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from superqt.utils import qthrottled
 
 from napari_unet.core.events import DiameterChosen, LabelsChanged, TileDone
 from napari_unet.core.settings import InstanceSettings
@@ -14,7 +13,7 @@ from napari_unet.jobs.instance_job import Link, PlanesLinked, ProbabilityStore
 from napari_unet.jobs.segmentation_job import NumbersShifted, PlaneStarted, SegmentationRequest
 from napari_unet.jobs.warm_up import ModelLoaded
 from napari_unet.widgets._source import label_placement
-from napari_unet.widgets._streaming_layer import REFRESH_MS, StreamingLabels, allocate
+from napari_unet.widgets._streaming_layer import StreamingLabels, allocate
 from napari_unet.widgets.session import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.model import Model
+    from napari_unet.widgets._frames import Frames
 
 #: Probabilities for the threshold sliders may take this share of the free memory.
 KEPT_SHARE = 0.25
@@ -32,7 +32,9 @@ class SegmentationRun:
 
     Parameters
     ----------
-    viewer, image
+    viewer, frames
+        The viewer that gets the layers, and when they are drawn.
+    image
         The image layer that is segmented; it may be renamed or removed meanwhile.
     request
         What the job was asked for.
@@ -43,6 +45,7 @@ class SegmentationRun:
     def __init__(
         self,
         viewer: Viewer,
+        frames: Frames,
         image: Image,
         request: SegmentationRequest,
         *,
@@ -50,7 +53,7 @@ class SegmentationRun:
     ) -> None:
         import psutil
 
-        self._viewer = viewer
+        self._viewer, self._frames = viewer, frames
         self.image = image
         self.request = request
         self.model: Model | None = None
@@ -62,6 +65,7 @@ class SegmentationRun:
         self._placement = label_placement(image, request.source.channel_axis)
         self.stream = StreamingLabels(
             viewer,
+            frames,
             request.source.label_shape,
             f"{image.name} objects",
             placement=self._placement,
@@ -70,7 +74,6 @@ class SegmentationRun:
         self._done_planes = 0
         self._probabilities: Image | None = None
         self._probability_array: npt.NDArray[Any] | None = None
-        self._redraw = qthrottled(self._refresh_probabilities, timeout=2 * REFRESH_MS)
         if show_probabilities:
             self._add_probabilities()
 
@@ -107,7 +110,7 @@ class SegmentationRun:
     def finish(self) -> None:
         """Let the user edit; an empty layer of a run that never began goes away."""
         self.stream.finish()
-        self._redraw.cancel()
+        self._frames.forget(self._refresh_probabilities)
         self._refresh_probabilities()
 
     def remove_layers(self) -> None:
@@ -120,7 +123,7 @@ class SegmentationRun:
     def close(self) -> None:
         """Let go of timers and events; the layers stay."""
         self.stream.close()
-        self._redraw.cancel()
+        self._frames.forget(self._refresh_probabilities)
 
     def fork(self) -> None:
         """Go on in a new layer: the user has corrected the present one, which stays as it is."""
@@ -128,6 +131,7 @@ class SegmentationRun:
         old.close()
         self.stream = StreamingLabels(
             self._viewer,
+            self._frames,
             self.request.source.label_shape,
             f"{old.layer.name} (new thresholds)",
             placement=self._placement,
@@ -169,7 +173,7 @@ class SegmentationRun:
             plane = whole[event.index] if event.index else whole
             # The probability of being anything but background.
             plane[event.slices] = 1 - event.probabilities[0]
-            self._redraw()
+            self._frames.request(self._refresh_probabilities)
 
     def _add_probabilities(self) -> None:
         self._probability_array = allocate(self.request.source.label_shape, np.float16)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from superqt.utils import qthrottled
 
 from napari_unet.widgets._connections import Connections
 
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Labels
 
+    from napari_unet.widgets._frames import Frames
+
 logger = logging.getLogger(__name__)
 
-#: Pause between two redraws while tiles arrive, in milliseconds.
-REFRESH_MS = 100
 #: Arrays above this share of the free memory are kept in a temporary file.
 MEMORY_SHARE = 0.25
 _UINT16_MAX = 65_535
@@ -62,6 +61,8 @@ class StreamingLabels:
     ----------
     viewer
         The viewer that gets the layer.
+    frames
+        When it is drawn.
     shape
         Shape of the label array: leading axes and (Y, X).
     name
@@ -75,15 +76,16 @@ class StreamingLabels:
     def __init__(
         self,
         viewer: Viewer,
+        frames: Frames,
         shape: tuple[int, ...],
         name: str,
         *,
         placement: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._viewer = viewer
+        self._viewer, self._frames = viewer, frames
         self._array = allocate(shape, np.uint16)
-        self._streaming = True
+        self._streaming = self._empty = True
         self._changing_data = False
         active = viewer.layers.selection.active
         self.layer: Labels = viewer.add_labels(
@@ -99,7 +101,6 @@ class StreamingLabels:
         self._connections.connect(self.layer.events.editable, self._stay_locked)
         self._connections.connect(self.layer.events.paint, self._note_edit)
         self._connections.connect(self.layer.events.data, self._note_edit)
-        self._redraw = qthrottled(self._refresh, timeout=REFRESH_MS)
 
     @property
     def alive(self) -> bool:
@@ -129,7 +130,8 @@ class StreamingLabels:
             self._widen()
         self._block(index, slices)[...] = labels
         if self._visible(index):
-            self._redraw()
+            self._frames.request(self._refresh, at_once=self._empty)
+            self._empty = False
 
     def clear(self, index: tuple[int, ...], slices: tuple[slice, slice]) -> None:
         """Empty one block."""
@@ -143,7 +145,7 @@ class StreamingLabels:
         if labels.size and int(labels.max()) > _UINT16_MAX:
             self._widen()
         self._array[...] = labels
-        self._redraw()
+        self._frames.request(self._refresh)
 
     def shift(self, index: tuple[int, ...], by: int) -> None:
         """Add ``by`` to every object number of one plane."""
@@ -155,7 +157,7 @@ class StreamingLabels:
             plane = self._block(index, (slice(None), slice(None)))
         np.add(plane, by, out=plane, where=plane > 0, casting="unsafe")
         if self._visible(index):
-            self._redraw()
+            self._frames.request(self._refresh)
 
     def lock(self) -> None:
         """Blocks will arrive again: no editing until :meth:`finish`."""
@@ -166,7 +168,7 @@ class StreamingLabels:
     def finish(self) -> None:
         """Draw once more in full and let the user edit."""
         self._streaming = False
-        self._redraw.cancel()
+        self._frames.forget(self._refresh)
         if self.alive:
             self.layer.editable = True
             self.layer.refresh()
@@ -174,7 +176,7 @@ class StreamingLabels:
     def close(self) -> None:
         """Let go of timers and events; the layer stays as it is."""
         self._streaming = False
-        self._redraw.cancel()
+        self._frames.forget(self._refresh)
         self._connections.clear()
 
     def _block(self, index: tuple[int, ...], slices: tuple[slice, slice]) -> npt.NDArray[Any]:

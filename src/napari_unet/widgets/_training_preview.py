@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.jobs.image_source import Region
+    from napari_unet.widgets._frames import Frames
 
 #: Longest side of the part of the view that is predicted along the way, in pixels.
 PREVIEW_SIDE = 512
@@ -38,10 +39,12 @@ class TrainingPreview:
     ----------
     viewer
         Whose view is meant.
+    frames
+        When previews are drawn.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
+    def __init__(self, viewer: Viewer, frames: Frames) -> None:
+        self._viewer, self._frames = viewer, frames
         self._feed = ViewFeed(viewer)
         self._stream: StreamingLabels | None = None
         self._channel_axis: int | None = None
@@ -79,6 +82,7 @@ class TrainingPreview:
             self.discard()
             self._stream = StreamingLabels(
                 self._viewer,
+                self._frames,
                 seen.source.label_shape,
                 NAME,
                 placement={**label_placement(layer, self._channel_axis), **self._looks()},

@@ -184,8 +184,8 @@ class AnnotatePanel(Panel):
         self.paint_box.failed.connect(self.show_error)
         self.tools.failed.connect(self.show_error)
         self.tools.said.connect(self.show_status)
-        for source in (self.tools, self.paint_box):
-            source.advised.connect(self._show_advice)
+        self.tools.advised.connect(self._show_advice)
+        self.paint_box.advised.connect(self._show_advice)
         for source in (self.recovery, self.earlier):
             source.said.connect(self.show_status)
             source.failed.connect(self.show_error)

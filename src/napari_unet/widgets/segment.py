@@ -55,7 +55,7 @@ class SegmentPanel(Panel):
         self._feed = ViewFeed(napari_viewer)
         self._run: SegmentationRun | None = None
         self._build()
-        self.progress = Progress(self._bar)
+        self.progress = Progress(self._bar, self.session.frames)
         self.thresholds = LiveThresholds(self.session, self._look_at, self)
         self.thresholds.settled.connect(self._on_settled)
         self.thresholds.failed.connect(self.show_error)
@@ -122,6 +122,7 @@ class SegmentPanel(Panel):
             self._feed.follow(layer, request.source.channel_axis)
             self._run = SegmentationRun(
                 self.viewer,
+                self.session.frames,
                 layer,
                 request,
                 show_probabilities=self.options.probabilities.isChecked(),

@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.jobs.runner import JobRunner
 from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._frames import Frames
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -79,6 +80,8 @@ class Session(QObject):
         self.setObjectName(_NAME)
         self.viewer: Viewer = viewer
         self.jobs = JobRunner(self)
+        #: Draws what jobs change.
+        self.frames = Frames(self)
         self.closed = False
         self._image: Image | None = None
         self._annotation: Labels | None = None
@@ -206,6 +209,7 @@ class Session(QObject):
             return
         self.closed = True
         self.jobs.shutdown()
+        self.frames.stop()
         self.closing.emit()
         self._connections.clear()
         self._image = self._annotation = self._boxes = self._model = None

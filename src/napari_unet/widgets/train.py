@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar
-from superqt.utils import qthrottled
 
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
@@ -48,7 +48,8 @@ logger = logging.getLogger(__name__)
 
 KEY = "train"
 TITLE = "Training"
-_DRAW_MS = 200
+#: Curve and bar move so often: a minute of training has no use for more.
+_CURVE_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +72,12 @@ class TrainPanel(Panel):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._workshop = workshop_of(self.session)
-        self._preview = TrainingPreview(napari_viewer)
+        self._preview = TrainingPreview(napari_viewer, self.session.frames)
         self._run: _Run | None = None
         self._delivered: Model | None = None
+        self._drawn = 0.0
         self._build()
-        self._draw = qthrottled(self.plot.draw, timeout=_DRAW_MS)
-        self.progress = Progress(self._bar)
+        self.progress = Progress(self._bar, self.session.frames)
         connect = self.connections.connect
         connect(self.session.settings_changed, self.pairs.update_area)
         connect(self.session.job_started, self._on_any_job_started)
@@ -202,7 +203,7 @@ class TrainPanel(Panel):
         self.session.jobs.cancel(KEY)
         self._preview.stop()
         self._preview.discard()
-        self._draw.cancel()
+        self.session.frames.forget(self.plot.draw)
         self.progress.end()
 
     def _begin(self, run: _Run, *, resume: bool = False) -> None:
@@ -235,9 +236,7 @@ class TrainPanel(Panel):
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, TrainingStep):
-            self.plot.add_loss(event.seconds, event.loss)
-            self.progress.update(event.fraction, self._time_left(event))
-            self._draw()
+            self._on_step(event)
         elif isinstance(event, DeviceFound):
             self._workshop.note_device(event)
         elif isinstance(event, TrainingStarted):
@@ -251,6 +250,15 @@ class TrainPanel(Panel):
             self._on_trained(event)
         elif isinstance(event, ModelSaved):
             self._on_saved(event)
+
+    def _on_step(self, event: TrainingStep) -> None:
+        self.plot.add_loss(event.seconds, event.loss)
+        now = time.monotonic()
+        if now - self._drawn < _CURVE_SECONDS:
+            return
+        self._drawn = now
+        self.progress.update(event.fraction, self._time_left(event))
+        self.session.frames.request(self.plot.draw)
 
     def _time_left(self, event: TrainingStep) -> str:
         budget = self._run.settings.seconds if self._run is not None else None
