@@ -48,7 +48,7 @@ AUGMENTATION = AugmentationSettings(
     scale=0.35, elastic=8.0, gamma=0.4, contrast=0.3, noise=0.12, blur=1.5, inversion=0.25,
     desaturation=0.4,
 )  # fmt: skip
-#: A wider ridge than the default, and probabilities that are not shifted towards the rare class:
+#: No class balance: probabilities that are not shifted towards the rare class:
 #: both keep touching nuclei apart.
 WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
 BATCH, CROP = 8, 160

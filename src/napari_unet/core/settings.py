@@ -197,7 +197,7 @@ class WeightMapSettings(Settings):
     sigma: float = setting(5.0, "Reach of that extra weight.", minimum=0.1, maximum=100, unit="px")
     class_balance: bool = setting(True, "Give rare and frequent classes the same total weight.")
     ridge: int = setting(
-        1,
+        2,
         "Width of the background line that separates touching objects.",
         minimum=0,
         maximum=9,
@@ -229,7 +229,7 @@ class NetworkSettings(Settings):
     """The U-Net that is built when training starts from scratch."""
 
     base_channels: int = setting(
-        32, "Feature channels of the first level; they double per level.", minimum=1, maximum=256
+        16, "Feature channels of the first level; they double per level.", minimum=1, maximum=256
     )
     depth: int = setting(3, "Number of down-sampling steps.", minimum=1, maximum=6)
     padding: Padding = setting(
