@@ -48,8 +48,7 @@ AUGMENTATION = AugmentationSettings(
     scale=0.35, elastic=8.0, gamma=0.4, contrast=0.3, noise=0.12, blur=1.5, inversion=0.25,
     desaturation=0.4,
 )  # fmt: skip
-#: No class balance: probabilities that are not shifted towards the rare class:
-#: both keep touching nuclei apart.
+#: Class balance would shift probabilities towards the rare class, and touching nuclei together.
 WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
 BATCH, CROP = 8, 160
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-3, 100
