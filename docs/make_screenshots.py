@@ -129,8 +129,6 @@ class Photographer:
         panel.form.set_part("plane")
         panel.options.tiles.set_settings(TileSettings(tile=128))
         panel.start()
-        spin(lambda: not panel.running or panel.run.fraction > 0.45)
-        self.shoot("segmenting")
         spin(lambda: not panel.running)
         self.shoot("segmented")
 
