@@ -298,7 +298,8 @@ def test_stacks_are_planes_on_their_own() -> None:
 def test_lengths_are_divided_by_the_scale() -> None:
     """At half the scale of the network a margin of 10 reaches 20 px of the image."""
     labels = painted_example()
-    half = training_target(labels, scale=0.5)
+    narrow = WeightMapSettings(ridge=1)
+    half = training_target(labels, weights=narrow, scale=0.5)
     direct = training_target(
         labels,
         settings=AnnotationSettings(margin=20),
@@ -306,7 +307,7 @@ def test_lengths_are_divided_by_the_scale() -> None:
     )
     np.testing.assert_array_equal(half.weight, direct.weight)
     np.testing.assert_array_equal(half.state, direct.state)
-    large = training_target(labels, scale=10)
+    large = training_target(labels, weights=narrow, scale=10)
     assert large.target[10:20, 10:30].sum() == 190
 
 
@@ -325,7 +326,7 @@ def test_objects_of_a_pixel_have_background_around_them(
 def test_spacing_stretches_margin_and_distances() -> None:
     labels = painted_example()
     apart = separate(labels, 1)
-    result = training_target(labels, spacing=(2.0, 0.5))
+    result = training_target(labels, weights=WeightMapSettings(ridge=1), spacing=(2.0, 0.5))
     distance = ndimage.distance_transform_edt(labels <= 0, sampling=(2.0, 0.5))
     trained = (labels != 0) | (distance <= 10)
     np.testing.assert_array_equal(result.state != State.IGNORED, trained)

@@ -36,7 +36,7 @@ OPTIONS += ["--seed", "7", "--base-channels", "4", "--depth", "2"]
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sums over several threads are rounded differently; a panel leaves one core to the viewer."""
-    monkeypatch.setattr("napari_unet.jobs.runner.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("napari_unet.core.device.cpu_threads", lambda: 1)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -160,6 +160,7 @@ def test_stopping_keeps_what_is_done(
     """complaint 11"""
     viewer.add_image(np.tile(picture(), (4, 4)))
     begun()
+    qtbot.waitUntil(lambda: panel.run.stream.layer.data.max() > 0, timeout=60_000)
     panel.button.click()
     ended(panel, qtbot)
     assert "Stopped after" in panel.status
