@@ -70,6 +70,21 @@ def test_wheel_is_small_enough(wheel):
     assert sum(entry.compress_size for entry in wheel.root.infolist()) < 20e6
 
 
+def printed_by(python, code, folder, environment=None):
+    """Run code away from the checkout; it must end well."""
+    ran = subprocess.run(
+        [python, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 _IN_THE_INSTALLED_COPY = """
 import sys
 import napari_unet
@@ -94,17 +109,8 @@ def test_the_installed_wheel_is_a_complete_plugin(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", target, str(wheel.root.filename)], check=True, timeout=120)
     environment = {**os.environ, "PYTHONPATH": str(target), "QT_QPA_PLATFORM": "offscreen"}
-    ran = subprocess.run(
-        [sys.executable, "-c", _IN_THE_INSTALLED_COPY],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-        timeout=240,
-    )
-    assert ran.returncode == 0, ran.stderr
-    where, *models = ran.stdout.split()
+    printed = printed_by(sys.executable, _IN_THE_INSTALLED_COPY, tmp_path, environment)
+    where, *models = printed.split()
     assert Path(where).is_relative_to(target)
     shipped = (ROOT / "src/napari_unet/models").glob("*.safetensors")
     assert sorted(models) == sorted(path.stem for path in shipped)
@@ -137,15 +143,7 @@ def test_the_wheel_in_a_fresh_environment(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     pip = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
     subprocess.run([*pip, f"{wheel.root.filename}[gui]"], check=True, timeout=1200)
-    ran = subprocess.run(
-        [python, "-c", _IN_A_FRESH_ENVIRONMENT],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        timeout=240,
-    )
-    assert ran.returncode == 0, ran.stderr
+    printed_by(python, _IN_A_FRESH_ENVIRONMENT, tmp_path)
     helped = subprocess.run([python.with_name("napari-unet"), "--help"], check=False, timeout=60)
     assert helped.returncode == 0
 

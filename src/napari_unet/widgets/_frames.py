@@ -12,7 +12,7 @@ Draw = Callable[[], None]
 
 #: Shortest and longest pause from one frame to the next, in seconds.
 SHORTEST, LONGEST = 0.1, 1.0
-#: Largest share of the time that frames may take.
+#: Share of the time that frames may take, as far as the longest pause allows.
 SHARE = 0.05
 #: Qt paints within so many seconds of being asked to. A timer of that length which is late by more
 #: than the tolerance has waited for the painting.

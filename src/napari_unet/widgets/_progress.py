@@ -34,17 +34,15 @@ class Progress:
         self._fraction, self._text = 0.0, ""
         self._bar.setRange(0, _STEPS)
         self._bar.hide()
-        self._running = False
         self._start = 0.0
 
     @property
     def running(self) -> bool:
         """Whether a run is being shown."""
-        return self._running
+        return not self._bar.isHidden()
 
     def begin(self, title: str) -> None:
         """Show an empty bar."""
-        self._running = True
         self._start = time.monotonic()
         self._fraction, self._text = 0.0, ""
         self._bar.setValue(0)
@@ -53,7 +51,7 @@ class Progress:
 
     def update(self, fraction: float, text: str = "") -> None:
         """Move the bar; ``text`` replaces the forecast of the time left."""
-        if not self._running:
+        if not self.running:
             return
         self._fraction, self._text = fraction, text
         self._frames.request(self._draw)
@@ -67,7 +65,6 @@ class Progress:
     def end(self) -> None:
         """Take the bar away."""
         self._frames.forget(self._draw)
-        self._running = False
         self._bar.hide()
 
     def _forecast(self, fraction: float) -> str:
