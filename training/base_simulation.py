@@ -21,7 +21,9 @@ Array = npt.NDArray[np.float32]
 _SIDE = 420
 
 
-def rendered(items: Sequence[AnnotatedImage], count: int, seed: int) -> list[AnnotatedImage]:
+def rendered(
+    items: Sequence[AnnotatedImage], count: int, seed: int | Sequence[int]
+) -> list[AnnotatedImage]:
     """Draw ``count`` images in random looks from the label maps of ``items``.
 
     They have the kind ``simulated``; each label map belongs to the group of its image.

@@ -16,42 +16,30 @@ from pathlib import Path
 
 from training.base_data import read_collection
 from training.evaluate_base import KINDS, Tally, evaluate, model_from_checkpoint
-from training.train_base import (
-    AUGMENTATION,
-    BATCH,
-    CROP,
-    DIAMETERS,
-    EMA_DECAY,
-    LEARNING_RATE,
-    SHARES,
-    WEIGHT_DECAY,
-    WEIGHTS,
-)
+from training.train_base import AUGMENTATION, DIAMETERS, SHARES, WEIGHTS, Recipe
 
-from napari_unet.core.model_file import save_model
+from napari_unet.core.model_file import load_tensors, save_model
 from napari_unet.core.settings import InstanceSettings
 
 PURPOSE = {
     "nuclei": "Cell nuclei in fluorescence, stained tissue (gray or RGB) and bright field, dark or "
     "bright. Trained on the images of the 2018 Data Science Bowl (BBBC038, CC0 1.0).",
     "cells": "A starting point for cells in phase contrast and for structures in electron "
-    "microscopy; it goes on from `nuclei` with phase-contrast fibroblasts (Usiigaci, MIT) and "
-    "axons in SEM (AxonDeepSeg, MIT) added.",
-}
-NOTES = {
-    "nuclei": "the first 2,633 steps of all with a ridge of 1 px and class balance.",
-    "cells": "the same throughout; the first of the earlier runs started from `nuclei`.",
+    "microscopy. Trained on phase-contrast fibroblasts (Usiigaci, MIT), axons in SEM "
+    "(AxonDeepSeg, MIT) and the images of `nuclei`.",
 }
 FURTHER_LOOKS = (
     "`simulated`: images rendered from the label maps of training images in random looks, and "
     "fluorescence images with single objects dimmed; `off scale`: training images shown as if "
-    "their objects had another size (see `training/base_simulation.py`). Earlier runs did "
-    "without both."
+    "their objects had another size (see `training/base_simulation.py`). Crops are shown with "
+    "other stains, uneven light or coarser pixels now and then (`training/base_looks.py`)."
 )
 ROWS_OF_CURVE = 40
 
 
-def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_steps: int) -> str:
+def card(
+    name: str, folder: Path, scores: dict[str, Tally], recipe: Recipe, earlier_steps: int
+) -> str:
     """Return the model card as Markdown."""
     with (folder / "curve.csv").open(newline="") as file:
         curve = list(csv.reader(file))[1:]
@@ -83,15 +71,16 @@ def card(name: str, folder: Path, scores: dict[str, Tally], seed: int, earlier_s
         "",
         "## Recipe",
         "",
-        f"`python -m training.train_base {name}`, seed {seed}, {int(float(seconds))} s on one CPU "
-        f"core, {step} steps{before},",
-        f"of {BATCH} crops of {CROP} px; AdamW, rate {LEARNING_RATE} falling along a cosine, "
-        f"weight decay {WEIGHT_DECAY};",
-        f"moving average of the weights with decay {EMA_DECAY}; bfloat16. Kinds drawn: {shares}.",
+        f"`python -m training.train_base {name}`, seed {recipe.seed}, {int(float(seconds))} s on "
+        f"{recipe.device.upper()}, {int(step):,} steps{before},",
+        f"of {recipe.batch} crops of {recipe.crop} px; AdamW, rate {recipe.learning_rate} falling "
+        f"along a cosine, weight decay {recipe.weight_decay};",
+        f"moving average of the weights with decay {recipe.ema_decay}; bfloat16. Kinds drawn: "
+        f"{shares}.",
         "",
         FURTHER_LOOKS,
         "",
-        f"Weight map: `{WEIGHTS}`; {NOTES[name]}",
+        f"Weight map: `{WEIGHTS}`.",
         "",
         f"Augmentation: `{AUGMENTATION}`.",
         "",
@@ -117,7 +106,6 @@ def main() -> None:
     parser.add_argument("--training", type=Path, default=Path(".scratch"))
     parser.add_argument("--output", type=Path, default=Path("src/napari_unet/models"))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), help="kinds to score")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seed-threshold", type=float, default=0.5)
     parser.add_argument("--mask-threshold", type=float, default=0.5)
     parser.add_argument("--min-size", type=int, default=20)
@@ -133,7 +121,8 @@ def main() -> None:
     held = [i for i in read_collection(options.data, tuple(options.kinds)) if i.held_out]
     scores = evaluate(model, held, ("true size", "estimated"))
     earlier_steps = int(model.training["steps"]) - int(model.training["steps_of_this_run"])
-    text = card(options.name, folder, scores, options.seed, earlier_steps)
+    _, header = load_tensors(folder / "checkpoint.safetensors", "base training")
+    text = card(options.name, folder, scores, Recipe(**header["recipe"]), earlier_steps)
     (options.output / f"{options.name}.md").write_text(text, encoding="utf-8")
 
 

@@ -1,7 +1,9 @@
 """Train a shipped base model: ``python -m training.train_base nuclei --data DIR --steps 8000``.
 
-The run can be stopped at any time and goes on from its checkpoint when started again. The
-result is the moving average of the weights; ``training.export_base`` puts it into the package.
+With ``--device cuda`` everything from the crops to the step runs on the GPU, and a time may be
+given in place of steps: ``--seconds 500 --batch 64 --crop 224``. The run can be stopped at any
+time and goes on from its checkpoint when started again. The result is the moving average of the
+weights; ``training.export_base`` puts it into the package.
 """
 
 from __future__ import annotations
@@ -11,14 +13,24 @@ import csv
 import json
 import logging
 import math
+import os
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy import ndimage
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from training.base_data import AnnotatedImage, read_collection
+from training.base_looks import changed_looks
 from training.base_simulation import dimmed, off_scale, rendered
+from training.crop_atlas import AtlasImage, CropAtlas
 
 from napari_unet.core.annotation import training_target
 from napari_unet.core.augmentation import Augmentation
@@ -27,11 +39,12 @@ from napari_unet.core.model_file import load_model, load_tensors, save_tensors
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.planes import as_plane
 from napari_unet.core.resampling import resample_plane
-from napari_unet.core.sampling import CropSampler, TrainingImage, training_image
 from napari_unet.core.settings import AnnotationSettings, AugmentationSettings, WeightMapSettings
 from napari_unet.core.unet import UNet
 
 logger = logging.getLogger("train_base")
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Median object diameter (px) that each network sees. Cells with thin ends need more pixels.
 DIAMETERS = {"nuclei": 24.0, "cells": 32.0}
@@ -50,12 +63,12 @@ AUGMENTATION = AugmentationSettings(
 )  # fmt: skip
 #: Class balance would shift probabilities towards the rare class, and touching nuclei together.
 WEIGHTS = WeightMapSettings(ridge=2, class_balance=False)
-BATCH, CROP = 8, 160
-LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-3, 100
-EMA_DECAY = 0.9985
-SAVE_EVERY = 120.0
-#: Images drawn from real label maps, see ``base_simulation``.
-RENDERED = 240
+WARM_UP = 100
+SAVE_EVERY = 60.0
+#: Steps between two entries of the loss curve.
+RECORD_EVERY = 20
+#: Images drawn from real label maps, see ``base_simulation``, and how many are drawn at a time.
+RENDERED, RENDERED_AT_ONCE = 640, 20
 
 #: How often each kind of image is drawn.
 SHARES = {
@@ -80,7 +93,44 @@ SHARES = {
 }
 
 
-def prepare(item: AnnotatedImage, diameter: float, share: float) -> TrainingImage:
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run; the checkpoint and the model card record them.
+
+    Attributes
+    ----------
+    steps, seconds
+        Where the run ends; with ``seconds`` given, the number of steps does not matter.
+    batch, crop
+        Crops per step and their side in pixels.
+    learning_rate, weight_decay
+        Of AdamW; the rate falls along a cosine.
+    ema_decay
+        Of the moving average of the weights.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    seed
+        Of weights, crops and rendered images.
+    """
+
+    steps: int = 8000
+    seconds: float = math.inf
+    batch: int = 8
+    crop: int = 160
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    ema_decay: float = 0.9985
+    device: str = "cpu"
+    seed: int = 0
+
+    def fraction(self, step: int, seconds: float) -> float:
+        """Return which part of the run is over."""
+        if math.isfinite(self.seconds):
+            return seconds / self.seconds
+        return step / self.steps
+
+
+def prepare(item: AnnotatedImage, share: float, diameter: float) -> AtlasImage:
     """Bring one image to the network's scale and build its target."""
     plane = as_plane(item.image)
     factor = float(np.clip(diameter / item.diameter, 0.2, 4.0))
@@ -90,11 +140,16 @@ def prepare(item: AnnotatedImage, diameter: float, share: float) -> TrainingImag
     target = training_target(
         item.labels, settings=AnnotationSettings(area="all"), weights=WEIGHTS, scale=factor
     )
-    return training_image(
-        intensities.apply(scaled.read(0, height, 0, width)),
-        target.target.astype(np.uint8),
-        target.weight,
-        item.labels,
+    pixels = intensities.apply(scaled.read(0, height, 0, width)).astype(np.float16)
+    ids = np.unique(item.labels[item.labels > 0])
+    centres = ndimage.center_of_mass(np.ones_like(item.labels, np.uint8), item.labels, ids)
+    return AtlasImage(
+        pixels=np.ascontiguousarray(
+            np.broadcast_to(np.moveaxis(pixels, 0, -1), (height, width, NETWORK["in_channels"]))
+        ),
+        target=target.target.astype(np.uint8),
+        weight=target.weight.astype(np.float16),
+        objects=np.rint(np.reshape(centres, (-1, 2))).astype(np.intp),
         factor=factor,
         share=share,
     )
@@ -102,34 +157,56 @@ def prepare(item: AnnotatedImage, diameter: float, share: float) -> TrainingImag
 
 def prepare_all(
     items: list[AnnotatedImage], diameter: float, shares: dict[str, float]
-) -> list[TrainingImage]:
+) -> list[AtlasImage]:
     """Prepare all images; large groups count with the square root of their size."""
     in_group = Counter((item.kind, item.group) for item in items)
     weights = [in_group[item.kind, item.group] ** -0.5 for item in items]
     per_kind: Counter[str] = Counter()
     for item, weight in zip(items, weights, strict=True):
         per_kind[item.kind] += weight
-    prepared = []
-    for item, weight in zip(items, weights, strict=True):
-        prepared.append(prepare(item, diameter, shares[item.kind] * weight / per_kind[item.kind]))
-    return prepared
+    part = [
+        shares[item.kind] * weight / per_kind[item.kind]
+        for item, weight in zip(items, weights, strict=True)
+    ]
+    return _on_all_cores(partial(_prepare_one, diameter=diameter), zip(items, part, strict=True))
+
+
+def _prepare_one(task: tuple[AnnotatedImage, float], diameter: float) -> AtlasImage:
+    return prepare(*task, diameter)
 
 
 def varied(items: list[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
     """Return further looks of the same fields: rendered label maps, dimmed objects."""
-    random = np.random.default_rng(seed)
+    chunks = range(RENDERED // RENDERED_AT_ONCE)
+    drawn = _on_all_cores(partial(_rendered_chunk, items, seed), chunks)
     fluorescence = [item for item in items if item.kind.startswith("fluo")]
-    dim = [dimmed(item, random) for item in fluorescence]
-    return rendered(items, RENDERED, seed) + dim + off_scale(items, seed)
+    dim = _on_all_cores(partial(_dimmed_one, seed), enumerate(fluorescence))
+    return [item for chunk in drawn for item in chunk] + dim + off_scale(items, seed)
+
+
+def _rendered_chunk(items: list[AnnotatedImage], seed: int, chunk: int) -> list[AnnotatedImage]:
+    return rendered(items, RENDERED_AT_ONCE, [seed, chunk])
+
+
+def _dimmed_one(seed: int, task: tuple[int, AnnotatedImage]) -> AnnotatedImage:
+    number, item = task
+    return dimmed(item, np.random.default_rng([seed, number]))
+
+
+def _on_all_cores(work: Callable[[T], R], tasks: Iterable[T]) -> list[R]:
+    """Map in processes, in order."""
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        return list(pool.map(work, tasks, chunksize=4))
 
 
 class Run:
     """Everything that a stop and restart has to bring back."""
 
-    def __init__(self, folder: Path, seed: int, start: str | None) -> None:
-        self.folder = folder
-        torch.manual_seed(seed)
-        self.net = UNet(**NETWORK).to(memory_format=torch.channels_last)
+    def __init__(self, folder: Path, recipe: Recipe, start: str | None) -> None:
+        self.folder, self.recipe = folder, recipe
+        self.device = torch.device(recipe.device)
+        torch.manual_seed(recipe.seed)
+        self.net = UNet(**NETWORK).to(self.device, memory_format=torch.channels_last)
         self.earlier_steps = 0
         if start is not None:
             model = load_model(start)
@@ -137,9 +214,12 @@ class Run:
             self.earlier_steps = int(model.training.get("steps", 0))
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+            self.net.parameters(),
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float, float]] = []
 
@@ -147,6 +227,11 @@ class Run:
     def checkpoint(self) -> Path:
         """File that :meth:`save` writes."""
         return self.folder / "checkpoint.safetensors"
+
+    @property
+    def fraction(self) -> float:
+        """Part of the run that is over."""
+        return self.recipe.fraction(self.step, self.seconds)
 
     def save(self) -> None:
         """Write the whole state and the loss curve."""
@@ -162,7 +247,9 @@ class Run:
             "earlier_steps": self.earlier_steps,
             "network": NETWORK,
             "diameter": DIAMETERS[self.folder.name],
+            "recipe": asdict(self.recipe),
         }
+        tensors = {name: value.detach().cpu() for name, value in tensors.items()}
         save_tensors(self.checkpoint, tensors, header, "base training")
         with (self.folder / "curve.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("step", "seconds", "loss"), *self.curve])
@@ -175,11 +262,11 @@ class Run:
             for part in ("net.", "average.", "optimizer.")
         }
         self.net.load_state_dict(pick["net."])
-        self.average = pick["average."]
+        self.average = {name: value.to(self.device) for name, value in pick["average."].items()}
         self.generator.set_state(tensors["generator"])
         for name, parameter in self.net.named_parameters():
             state = {
-                key: pick["optimizer."][f"{name}.{key}"]
+                key: pick["optimizer."][f"{name}.{key}"].to(self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
             for key in ("exp_avg", "exp_avg_sq"):  # the fused step needs the layout of the weights
@@ -191,15 +278,25 @@ class Run:
             rows = list(csv.reader(file))[1:]
         self.curve = [(int(a), float(b), float(c)) for a, b, c in rows]
 
-    def advance(self, sampler: CropSampler, fraction: float) -> float:
-        """Do one step at ``fraction`` of the budget and return its loss."""
-        rate = LEARNING_RATE * min(1, (self.step + 1) / WARM_UP)
-        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(fraction, 1)))
+    def atlas(self, images: list[AtlasImage]) -> CropAtlas:
+        """Return the source of this run's batches."""
+        return CropAtlas(
+            images,
+            crop=self.recipe.crop,
+            batch=self.recipe.batch,
+            augmentation=Augmentation(AUGMENTATION, self.generator),
+        )
+
+    def advance(self, atlas: CropAtlas) -> torch.Tensor:
+        """Do one step and return its loss, still on the device."""
+        rate = self.recipe.learning_rate * min(1, (self.step + 1) / WARM_UP)
+        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(self.fraction, 1)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = sampler.draw()
-        image = batch.image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+        batch = atlas.draw()
+        image = changed_looks(batch.image, self.generator)
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bfloat16(self.device)):
             logits = self.net(image)
         losses = torch.nn.functional.cross_entropy(logits.float(), batch.target, reduction="none")
         loss = (losses * batch.weight).sum() / batch.weight.sum().clamp(min=1)
@@ -208,31 +305,36 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
-        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
-        for key, value in self.net.state_dict().items():
-            if value.is_floating_point():
-                self.average[key].lerp_(value, 1 - decay)
-            else:
-                self.average[key].copy_(value)
-        return loss.item()
+        self._update_average()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        weights = self.net.state_dict()
+        real = [name for name, value in weights.items() if value.is_floating_point()]
+        update = get_ema_multi_avg_fn(decay)
+        update([self.average[name] for name in real], [weights[name] for name in real], 0)
+        for name in weights.keys() - set(real):
+            self.average[name].copy_(weights[name])
 
 
-def train(run: Run, images: list[TrainingImage], steps: int) -> None:
-    """Train until all steps are done, saving every few minutes."""
-    augmentation = Augmentation(AUGMENTATION, run.generator)
-    sampler = CropSampler(images, crop=CROP, batch=BATCH, augmentation=augmentation, in_channels=3)
+def train(run: Run, images: list[AtlasImage], most: float = math.inf) -> None:
+    """Train until the run is over (or ``most`` steps are done), saving now and then."""
+    atlas = run.atlas(images)
     run.net.train()
     clock = saved = time.monotonic()
-    recent: list[float] = []
-    while run.step < steps:
-        recent.append(run.advance(sampler, run.step / steps))
+    recent: list[torch.Tensor] = []
+    while run.fraction < 1 and run.step < most:
+        recent.append(run.advance(atlas))
+        if len(recent) == RECORD_EVERY:
+            loss = round(torch.stack(recent).mean().item(), 5)  # waits for the GPU
+            run.curve.append((run.step, round(run.seconds, 1), loss))
+            logger.info("step %d, %.0f s, loss %.4f", *run.curve[-1])
+            recent = []
         now = time.monotonic()
         run.seconds += now - clock
         clock = now
-        if len(recent) == 20:
-            run.curve.append((run.step, round(run.seconds, 1), round(float(np.mean(recent)), 5)))
-            logger.info("step %d, %.0f s, loss %.4f", *run.curve[-1])
-            recent = []
         if now - saved > SAVE_EVERY:
             run.save()
             saved = now
@@ -245,24 +347,26 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(SHARES))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--output", type=Path, default=Path(".scratch"))
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", help="shipped model or model file to start from")
+    for option, default in asdict(Recipe()).items():
+        name = f"--{option.replace('_', '-')}"
+        parser.add_argument(name, type=type(default), default=default)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    recipe = Recipe(**{option: getattr(options, option) for option in asdict(Recipe())})
 
     shares = SHARES[options.name]
     items = [i for i in read_collection(options.data, tuple(shares)) if not i.held_out]
-    everything = items + varied(items, options.seed)
+    everything = items + varied(items, recipe.seed)
     images = prepare_all(everything, DIAMETERS[options.name], shares)
     logger.info("%d images", len(images))
     folder = options.output / options.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "data.json").write_text(json.dumps(sorted(i.identifier for i in items), indent=1))
-    run = Run(folder, options.seed, options.start)
+    run = Run(folder, recipe, options.start)
     if run.checkpoint.exists():
         run.resume()
-    train(run, images, options.steps)
+    train(run, images)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train a tiny network on small crops."""
     monkeypatch.setitem(train_base.NETWORK, "base_channels", 2)
     monkeypatch.setitem(train_base.NETWORK, "depth", 2)
-    monkeypatch.setattr(train_base, "CROP", 32)
-    monkeypatch.setattr(train_base, "BATCH", 2)
+
+
+def recipe(steps: int, seed: int = 0) -> train_base.Recipe:
+    return train_base.Recipe(steps=steps, batch=2, crop=32, seed=seed)
 
 
 def annotated(identifier: str, kind: str, group: str, seed: int = 0) -> AnnotatedImage:
@@ -36,24 +38,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, sma
     def begin(name: str) -> train_base.Run:
         folder = tmp_path / name / "nuclei"
         folder.mkdir(parents=True, exist_ok=True)
-        return train_base.Run(folder, 3, None)
+        return train_base.Run(folder, recipe(6, seed=3), None)
 
     whole = begin("whole")
-    train_base.train(whole, images, 6)
+    train_base.train(whole, images)
 
-    first = begin("parts")
-    augmentation = train_base.Augmentation(train_base.AUGMENTATION, first.generator)
-    sampler = train_base.CropSampler(
-        images, crop=32, batch=2, augmentation=augmentation, in_channels=3
-    )
-    first.net.train()
-    for step in range(3):
-        first.advance(sampler, step / 6)
-    first.save()
+    train_base.train(begin("parts"), images, most=3)
     second = begin("parts")
     second.resume()
     assert second.step == 3
-    train_base.train(second, images, 6)
+    train_base.train(second, images)
 
     for key, value in whole.average.items():
         assert torch.equal(value, second.average[key]), key
@@ -73,9 +67,9 @@ def test_a_checkpoint_becomes_a_model_that_knows_its_object_size(
 ) -> None:
     folder = tmp_path / "cells"
     folder.mkdir()
-    run = train_base.Run(folder, 0, None)
+    run = train_base.Run(folder, recipe(1), None)
     images = train_base.prepare_all([annotated("a", "phase", "g")], 32.0, {"phase": 1.0})
-    train_base.train(run, images, 1)
+    train_base.train(run, images)
     model = model_from_checkpoint(folder)
     assert model.diameter == train_base.DIAMETERS["cells"]
     for key, value in run.average.items():
@@ -85,6 +79,6 @@ def test_a_checkpoint_becomes_a_model_that_knows_its_object_size(
 def test_the_card_names_every_image_seed_and_step(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps(["one", "two"]))
     (tmp_path / "curve.csv").write_text("step,seconds,loss\n20,9.5,0.25\n40,19.5,0.125\n")
-    text = card("nuclei", tmp_path, {}, seed=7, earlier_steps=100)
+    text = card("nuclei", tmp_path, {}, recipe(40, seed=7), earlier_steps=100)
     for part in ("one, two", "seed 7", "40 steps", "after 100 steps", "| 20 | 9.5 | 0.25 |"):
         assert part in text

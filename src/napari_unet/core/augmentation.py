@@ -29,14 +29,21 @@ class Augmentation:
     settings
         Strengths and switches.
     generator
-        Source of all random numbers; on the CPU, so that every device sees the same crops.
+        Source of all random numbers, which are drawn on its device. On the CPU every training
+        device sees the same crops; on the GPU large batches are drawn faster.
     """
 
     settings: AugmentationSettings
     generator: torch.Generator
 
+    @property
+    def device(self) -> torch.device:
+        """Where random numbers and sampling grids are."""
+        return self.generator.device
+
     def _uniform(self, count: int, low: float, high: float) -> Tensor:
-        return torch.rand(count, generator=self.generator) * (high - low) + low
+        drawn = torch.rand(count, generator=self.generator, device=self.device)
+        return drawn * (high - low) + low
 
     def grid(self, count: int, size: int) -> Tensor:
         """Draw ``count`` sampling grids of ``size`` x ``size`` pixels.
@@ -47,7 +54,7 @@ class Augmentation:
             ``(count, size, size, 2)`` offsets (y, x) from the centre of the crop, in pixels of
             the network's scale. Without any augmentation this is the regular pixel grid.
         """
-        axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        axis = torch.arange(size, dtype=torch.float32, device=self.device) - (size - 1) / 2
         regular = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1)
         offsets = regular.expand(count, size, size, 2) + self._elastic(count, size)
         return torch.einsum("nyxi,nij->nyxj", offsets, self._matrices(count))
@@ -70,9 +77,10 @@ class Augmentation:
         every pixel by bicubic interpolation (Ronneberger et al. 2015, section 3.1).
         """
         deviation = min(self.settings.elastic, size * _LARGEST_STRAIN)
-        coarse = torch.randn(count, 2, 3, 3, generator=self.generator) * deviation
+        coarse = torch.randn(count, 2, 3, 3, generator=self.generator, device=self.device)
         if deviation == 0:
-            return torch.zeros(count, size, size, 2)
+            return torch.zeros(count, size, size, 2, device=self.device)
+        coarse = coarse * deviation
         fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
         # The mean shift is taken out: it would move the crop away from the drawn annotation.
         fine = fine - fine.mean(dim=(2, 3), keepdim=True)
@@ -114,7 +122,8 @@ class Augmentation:
             images = gaussian_blur(images, self._uniform(count, 0, options.blur))
         if options.noise:
             deviation = per_crop(self._uniform(count, 0, 1) ** 2 * options.noise)
-            noise = torch.randn(images.shape, generator=self.generator).to(images.device)
+            noise = torch.randn(images.shape, generator=self.generator, device=self.device)
+            noise = noise.to(images.device)
             images = images + noise * deviation
         return images
 
@@ -134,7 +143,7 @@ def gaussian_blur(images: Tensor, deviations: Tensor) -> Tensor:
     radius = min(math.ceil(3 * float(deviations.max())), height - 1, width - 1)
     if radius < 1:
         return images
-    taps = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    taps = torch.arange(-radius, radius + 1, dtype=torch.float32, device=deviations.device)
     kernels = torch.exp(-0.5 * (taps / deviations.clamp(min=1e-3)[:, None]) ** 2)
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(images.device)
     flat = functional.pad(images, (radius,) * 4, mode="reflect").transpose(0, 1)

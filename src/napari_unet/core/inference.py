@@ -18,8 +18,8 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ Interval = tuple[int, int]
 STRIPE_BYTES = 6 * 2**20
 #: Fewer rows than this would compute too much twice (2 rows more per convolution).
 _STRIPE_ROWS = 32
+_float32_switch = threading.Lock()
 
 
 class CancelledError(Exception):
@@ -200,8 +201,13 @@ class InferenceNetwork:
         cancelled: Callable[[], bool] | None,
         half: bool,
     ) -> Tensor:
-        with torch.autocast("cuda", torch.float16) if half else nullcontext():
+        with self._arithmetic(half):
             return self._forward(x, plans, cancelled or _never)
+
+    def _arithmetic(self, half: bool) -> AbstractContextManager[object]:
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.autocast("cuda", torch.float16) if half else _full_float32()
 
     def _forward(
         self, x: Tensor, plans: tuple[AxisPlan, AxisPlan], cancelled: Callable[[], bool]
@@ -335,6 +341,17 @@ class _Double:
                 raise CancelledError
             x = convolution(x)
         return x
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Let CUDA convolve with all bits of float32 for a while, one thread at a time.
+
+    By default PyTorch rounds the factors to 11 bits (TF32): tiles would then differ from the
+    whole by 1e-3. The switch belongs to the process, so it is put back.
+    """
+    with _float32_switch, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def _never() -> bool:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.device import fast_bfloat16, is_out_of_memory, release_memory
@@ -111,7 +112,12 @@ class Optimization:
             return torch.optim.SGD(
                 parameters, self._rate, momentum=0.99, weight_decay=settings.weight_decay
             )
-        return torch.optim.AdamW(parameters, self._rate, weight_decay=settings.weight_decay)
+        return torch.optim.AdamW(
+            parameters,
+            self._rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type == "cuda",
+        )
 
     @property
     def _rate(self) -> float:
@@ -216,11 +222,12 @@ class Optimization:
     def _update_average(self) -> None:
         # The average forgets the first, random weights quickly.
         decay = min(_AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        weights = self.net.state_dict()
+        real = [name for name, value in weights.items() if value.is_floating_point()]
+        update = get_ema_multi_avg_fn(decay)
+        update([self.average[name] for name in real], [weights[name] for name in real], 0)
+        for name in weights.keys() - set(real):
+            self.average[name].copy_(weights[name])
 
     def remember(self, quality: float) -> bool:
         """Keep the average as the best weights if it is better than all before."""
@@ -275,9 +282,10 @@ class Optimization:
                 if key.rpartition("/")[0] == name
             }
             if kept:
-                # The step counter of AdamW stays on the CPU, everything else beside its weights.
+                # Everything is beside its weights, but the plain AdamW counts steps on the CPU.
+                counter = self.device if self.device.type == "cuda" else torch.device("cpu")
                 self._optimizer.state[parameter] = {
-                    key: value.clone() if key == "step" else value.to(self.device).clone()
+                    key: value.to(counter if key == "step" else self.device).clone()
                     for key, value in kept.items()
                 }
         self._sampler.augmentation.generator.set_state(state.generator)

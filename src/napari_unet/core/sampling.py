@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -104,8 +104,8 @@ def training_image(
             device
         ),
         weight=torch.as_tensor(weight, device=device),
-        objects=torch.as_tensor(objects),
-        pixels=torch.as_tensor(pixels),
+        objects=torch.as_tensor(objects, device=device),
+        pixels=torch.as_tensor(pixels, device=device),
         factor=factor,
         share=float(max(len(objects), 1)) if share is None else share,
     )
@@ -138,7 +138,9 @@ class CropSampler:
     batch
         Crops per batch.
     augmentation
-        Random changes; its generator also draws positions and images.
+        Random changes; its generator, on the CPU, also draws positions and images. When the images
+        are on a GPU, it seeds a generator there for each batch: everything is then drawn on the
+        GPU, and the state of the CPU's generator is all that a restart needs.
     in_channels
         Channels of the network; a one-channel image is repeated when the network takes three.
     answered
@@ -159,12 +161,19 @@ class CropSampler:
         self.crop, self.batch, self.in_channels = crop, batch, in_channels
         self._largest_jitter = (answered or crop) / 4
         self.augmentation = augmentation
+        self._on_device = augmentation
+        device = self.images[0].image.device
+        if device != augmentation.device:
+            self._on_device = replace(augmentation, generator=torch.Generator(device))
         self._shares = torch.tensor([image.share for image in images])
 
     def draw(self) -> Batch:
         """Return the next batch, on the device of the images."""
         generator = self.augmentation.generator
         chosen = torch.multinomial(self._shares, self.batch, replacement=True, generator=generator)
+        if self._on_device is not self.augmentation:
+            seed = int(torch.randint(2**62, (1,), generator=generator))
+            self._on_device.generator.manual_seed(seed)
         parts = [
             self._draw_from(self.images[index], int(count))
             for index, count in zip(*torch.unique(chosen, return_counts=True), strict=True)
@@ -177,24 +186,28 @@ class CropSampler:
 
     def _draw_from(self, source: TrainingImage, count: int) -> Batch:
         centres = self._centres(source, count)
-        offsets = self.augmentation.grid(count, self.crop)
+        offsets = self._on_device.grid(count, self.crop)
         batch = sample(source, centres, offsets)
-        image = self.augmentation.intensities(batch.image)
+        image = self._on_device.intensities(batch.image)
         return Batch(match_channels(image, self.in_channels), batch.target, batch.weight)
 
     def _centres(self, source: TrainingImage, count: int) -> Tensor:
         """Draw ``(count, 2)`` crop centres in pixels of the annotation grid."""
-        generator = self.augmentation.generator
-        centres = torch.zeros(count, 2)
-        on_object = torch.rand(count, generator=generator) < 0.5
-        for row in range(count):
-            places = source.objects if on_object[row] and len(source.objects) else source.pixels
-            pick = int(torch.randint(len(places), (1,), generator=generator))
-            centres[row] = places[pick]
-        jitter = (torch.rand(count, 2, generator=generator) * 2 - 1) * (
-            self._largest_jitter / source.factor
-        )
-        return centres + jitter * on_object[:, None]
+        generator, device = self._on_device.generator, self._on_device.device
+        kind, where, *jitter = torch.rand(4, count, generator=generator, device=device)
+        anywhere = _picked(source.pixels, where)
+        if not len(source.objects):
+            return anywhere
+        reach = self._largest_jitter / source.factor
+        near = _picked(source.objects, where) + (torch.stack(jitter, dim=1) * 2 - 1) * reach
+        return torch.where((kind < 0.5)[:, None], near, anywhere)
+
+
+def _picked(places: Tensor, where: Tensor) -> Tensor:
+    """Return the rows of ``(n, 2)`` places at fractions ``where`` (0 to 1) of the list."""
+    # float32 cannot count beyond 2**24, and rounds up to 1: the last row is the last one anyhow.
+    rows = (where.double() * len(places)).long().clamp(max=len(places) - 1)
+    return places[rows].float()
 
 
 def sample(source: TrainingImage, centres: Tensor, offsets: Tensor) -> Batch:
@@ -216,19 +229,20 @@ def sample(source: TrainingImage, centres: Tensor, offsets: Tensor) -> Batch:
     """
     device = source.image.device
     height, width = source.image.shape[-2:]
-    size = torch.tensor([height, width], dtype=torch.float32)
-    last_place = torch.tensor(source.target.shape) - 1
+    size = torch.tensor([height, width], dtype=torch.float32, device=device)
+    last_place = torch.tensor(source.target.shape, device=device) - 1
+    centres, offsets = centres.to(device), offsets.to(device)
     # The crop's own grid is put on whole pixels: without augmentation nothing is interpolated.
     half = (offsets.shape[1] - 1) / 2
     start = torch.round((centres + 0.5) * source.factor - 0.5 - half) + half
     coordinates = mirror(start[:, None, None, :] + offsets, size)
 
     places = torch.floor((coordinates + 0.5) / source.factor).long().clamp(min=0)
-    places = torch.minimum(places, last_place).to(device)
+    places = torch.minimum(places, last_place)
     rows, columns = places[..., 0], places[..., 1]
 
     normalised = 2 * coordinates / (size - 1).clamp(min=1) - 1
-    grid = normalised.flip(-1).to(device)
+    grid = normalised.flip(-1)
     image = functional.grid_sample(
         source.image.expand(len(grid), -1, -1, -1),
         grid,

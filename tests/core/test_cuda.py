@@ -1,0 +1,171 @@
+"""On a GPU: the results of the CPU, within what the arithmetic allows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.augmentation import Augmentation
+from napari_unet.core.device import choose_device, free_memory
+from napari_unet.core.instances import label_instances
+from napari_unet.core.metrics import match
+from napari_unet.core.prediction import SEAM_TOLERANCE, Predictor, predict
+from napari_unet.core.sampling import CropSampler
+from napari_unet.core.settings import AugmentationSettings, Padding, TileSettings
+from napari_unet.core.training import iter_training
+
+from .networks import small_model, small_net, untiled
+from .small_training import able, data_of, finished, finite, largest_difference, nuclei, small
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+#: float32 on another device: other orders of summation.
+FLOAT32 = 1e-4
+#: The panel and the documentation promise this for half precision.
+HALF = 1e-2
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(190, 230)).astype(np.float32)
+
+
+def test_a_working_gpu_is_chosen_and_named() -> None:
+    chosen = choose_device()
+    assert chosen.name == "cuda"
+    assert torch.cuda.get_device_name() in chosen.reason
+    assert free_memory(chosen.device) > 2**30
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_prediction_is_that_of_the_plain_network_on_the_cpu(
+    image: np.ndarray, padding: Padding
+) -> None:
+    model = small_model(small_net(padding, depth=3))
+    found = predict(model, image, settings=TileSettings(device="cuda"))
+    np.testing.assert_allclose(found, untiled(model, image), atol=FLOAT32)
+
+
+@pytest.mark.parametrize("tile", [32, 64, 100])
+def test_tiles_are_those_of_the_whole(image: np.ndarray, tile: int) -> None:
+    model = small_model(small_net(depth=3))
+    whole = predict(model, image, settings=TileSettings(device="cuda"))
+    tiled = predict(model, image, settings=TileSettings(device="cuda", tile=tile))
+    np.testing.assert_allclose(tiled, whole, atol=SEAM_TOLERANCE)
+
+
+def test_prediction_leaves_the_switches_of_pytorch_alone(image: np.ndarray) -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
+    predict(small_model(), image, settings=TileSettings(device="cuda"))
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
+
+
+def test_half_precision_is_within_one_percent(image: np.ndarray) -> None:
+    model = small_model(small_net(depth=3))
+    settings = TileSettings(device="cuda", precision="half")
+    found = predict(model, image, settings=settings)
+    np.testing.assert_allclose(found, untiled(model, image), atol=HALF)
+
+
+def test_half_precision_that_overflows_is_computed_again(image: np.ndarray) -> None:
+    net = small_net(norm=None)
+    with torch.no_grad():
+        next(net.convolutions()).weight.mul_(1e6)  # type: ignore[operator, union-attr]
+        net.classifier.weight.div_(1e6)
+    model = small_model(net)
+    settings = TileSettings(device="cuda", precision="half")
+    found = predict(model, image, settings=settings)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, untiled(model, image), atol=HALF)
+
+
+def test_a_tile_too_large_for_the_memory_is_split(image: np.ndarray) -> None:
+    """Another program has taken the rest of the memory meanwhile."""
+    model = small_model(small_net(depth=3))
+    expected = predict(model, image, settings=TileSettings(device="cpu"))
+    predictor = Predictor(model, TileSettings(device="cuda"))
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 6e6) / total)
+    try:
+        found = predict(predictor, image)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(found, expected, atol=FLOAT32)
+
+
+def test_crops_are_drawn_on_the_gpu_and_repeat_from_the_state_of_the_cpu() -> None:
+    on_cpu = data_of(nuclei()).images
+    images = [
+        dataclasses.replace(
+            image,
+            **{
+                name: getattr(image, name).cuda()
+                for name in ("image", "target", "weight", "objects", "pixels")
+            },
+        )
+        for image in on_cpu
+    ]
+    generator = torch.Generator().manual_seed(3)
+    settings = AugmentationSettings(blur=1.0, inversion=0.5)
+    sampler = CropSampler(
+        images,
+        crop=32,
+        batch=4,
+        augmentation=Augmentation(settings, generator),
+        in_channels=1,
+    )
+    state = generator.get_state()
+    first = sampler.draw()
+    generator.set_state(state)
+    again = sampler.draw()
+    assert first.image.is_cuda and first.target.is_cuda and first.weight.is_cuda
+    assert torch.equal(first.image, again.image) and torch.equal(first.target, again.target)
+    assert not torch.equal(first.image, sampler.draw().image)
+
+
+def test_training_finds_the_nuclei_of_another_image() -> None:
+    last = finished(iter_training([nuclei(1)], able(device="cuda", steps=150), None))
+    image, labels = nuclei(2)
+    found = label_instances(predict(last.model, image), last.model.instances)
+    assert match(labels, found, 0.5).tp >= 7
+    assert all(not weight.is_cuda for weight in last.model.net.state_dict().values())
+
+
+def test_a_stopped_run_goes_on_nearly_as_if_it_had_not_been_stopped() -> None:
+    """Sums on a GPU are not repeatable to the last bit."""
+    settings = small(device="cuda")
+    whole = finished(iter_training([nuclei()], settings, None))
+    steps = iter(range(100))
+    events = iter_training([nuclei()], settings, None, cancelled=lambda: next(steps) >= 5)
+    part = finished(events)
+    assert part.steps < 12
+    rest = finished(iter_training([nuclei()], settings, None, resume=part.state))
+    assert rest.steps == 12 and finite(rest.model)
+    assert largest_difference(whole.model, rest.model) < 5e-2
+
+
+def test_a_run_stopped_on_the_gpu_goes_on_on_the_cpu() -> None:
+    steps = iter(range(100))
+    events = iter_training(
+        [nuclei()], small(device="cuda"), None, cancelled=lambda: next(steps) >= 5
+    )
+    part = finished(events)
+    rest = finished(iter_training([nuclei()], small(device="cpu"), None, resume=part.state))
+    assert rest.steps == 12 and finite(rest.model)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(caplog: pytest.LogCaptureFixture) -> None:
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    settings = small(device="cuda", crop=256, batch=64, steps=2)
+    torch.cuda.set_per_process_memory_fraction(150e6 / total)
+    try:
+        last = finished(iter_training([nuclei()], settings, None))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert last.steps == 2 and finite(last.model)
+    assert "Out of memory" in caplog.text
