@@ -200,7 +200,7 @@ def main() -> None:
         "model that training starts from, and one step.",
         table(["training starts", what], latency),
     ]
-    write("training_step", "\n\n".join(text))
+    write("training_step" if device.type == "cpu" else "training_step_cuda", "\n\n".join(text))
 
 
 if __name__ == "__main__":

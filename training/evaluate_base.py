@@ -29,7 +29,7 @@ from napari_unet.core.unet import UNet
 logger = logging.getLogger("evaluate_base")
 
 KINDS = ("fluo_small", "fluo_large", "histology_purple", "brightfield", "phase", "SEM")
-BASE_THRESHOLDS = InstanceSettings(seed_threshold=0.5, mask_threshold=0.5, min_size=20)
+BASE_THRESHOLDS = InstanceSettings(seed_threshold=0.4, mask_threshold=0.4, min_size=60)
 
 
 def model_from_checkpoint(folder: Path, name: str | None = None) -> Model:

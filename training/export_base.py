@@ -106,9 +106,9 @@ def main() -> None:
     parser.add_argument("--training", type=Path, default=Path(".scratch"))
     parser.add_argument("--output", type=Path, default=Path("src/napari_unet/models"))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), help="kinds to score")
-    parser.add_argument("--seed-threshold", type=float, default=0.5)
-    parser.add_argument("--mask-threshold", type=float, default=0.5)
-    parser.add_argument("--min-size", type=int, default=20)
+    parser.add_argument("--seed-threshold", type=float, default=0.4)
+    parser.add_argument("--mask-threshold", type=float, default=0.4)
+    parser.add_argument("--min-size", type=int, default=60)
     options = parser.parse_args()
     folder = options.training / options.name
     thresholds = InstanceSettings(

@@ -16,6 +16,7 @@ from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
 from napari_unet.core.planes import Plane
 from napari_unet.core.prediction import NetworkInput, network_input
+from napari_unet.core.sampling import match_channels
 from napari_unet.core.settings import TileSettings
 from napari_unet.core.unet import UNet
 
@@ -222,6 +223,7 @@ def _foreground(
         for start, side in zip(starts, sides, strict=True)
     )
     pixels = torch.from_numpy(np.ascontiguousarray(view(*rows, *columns)))[None].to(device)
+    pixels = match_channels(pixels, net.in_channels)
     half = torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device))
     with torch.inference_mode(), half:  # a size needs no more precision
         probabilities = torch.softmax(net(pixels).float(), dim=1)[0, 1]

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from napari_unet.core.device import release_memory
 from napari_unet.core.layers import Convolution, UpConvolution, folded_block
+from napari_unet.core.sampling import match_channels
 from napari_unet.core.unet import UNet
 
 Interval = tuple[int, int]
@@ -124,6 +125,7 @@ class InferenceNetwork:
         self.device = torch.device(device)
         self.half = half and self.device.type == "cuda"
         self.depth = net.depth
+        self.in_channels = net.in_channels
         self.base_channels = net.base_channels
         self.n_classes = net.n_classes
         self.phases = level_phases(net)
@@ -168,7 +170,8 @@ class InferenceNetwork:
         Parameters
         ----------
         pixels
-            Normalised ``(C, y, x)`` float32 on the intervals of :meth:`needs`.
+            Normalised ``(C, y, x)`` float32 on the intervals of :meth:`needs`. A single channel
+            is shown to a network of several as gray.
         rows, columns
             Half-open intervals in absolute pixels of the network's grid.
         cancelled
@@ -185,14 +188,23 @@ class InferenceNetwork:
             probabilities = self._run(x, plans, cancelled, self.half)
             if self.half and not bool(torch.isfinite(probabilities).all()):
                 probabilities = self._run(x, plans, cancelled, False)
-            result: npt.NDArray[np.float32] = probabilities[0].cpu().numpy()
+            result: npt.NDArray[np.float32] = self._download(probabilities[0]).numpy()
         return result
 
     def _upload(self, pixels: npt.NDArray[np.float32]) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None]
         if self.device.type == "cuda":
-            x = x.pin_memory()
-        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            x = x.pin_memory()  # from a pool of page-locked memory: copied while Python goes on
+        x = match_channels(x.to(self.device, non_blocking=True), self.in_channels)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _download(self, probabilities: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return probabilities.cpu()
+        held = torch.empty(probabilities.shape, pin_memory=True)
+        held.copy_(probabilities, non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return held
 
     def _run(
         self,

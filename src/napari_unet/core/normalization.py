@@ -79,10 +79,12 @@ class IntensityScale:
         InputError
             If the pixels hold NaN or infinite values.
         """
-        values = (pixels.astype(np.float32) - self.offset[:, None, None]) * self.gain[:, None, None]
-        if not np.isfinite(values).all():
+        values = np.subtract(pixels, self.offset[:, None, None], dtype=np.float32)
+        values *= self.gain[:, None, None]
+        # Lowest and highest show NaN and infinity as isfinite does, without an array of answers.
+        if values.size and not np.isfinite([values.min(), values.max()]).all():
             raise InputError(_NOT_FINITE.format(""))
-        return np.asarray(np.clip(values, -1, 4))
+        return np.clip(values, -1, 4, out=values)
 
 
 def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:

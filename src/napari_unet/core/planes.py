@@ -66,13 +66,17 @@ class Plane:
         are needed are read.
         """
         height, width = self.shape
+        inside = (max(top, 0), min(bottom, height), max(left, 0), min(right, width))
+        margins = ((inside[0] - top, bottom - inside[1]), (inside[2] - left, right - inside[3]))
+        held = (inside[1] - inside[0], inside[3] - inside[2])
+        if all(max(margin) < size for margin, size in zip(margins, held, strict=True)):
+            pixels = self.read(*inside)
+            return pixels if not np.any(margins) else np.pad(pixels, ((0, 0), *margins), "reflect")
+        # The margin shows more of the image than lies in the window, or shows it several times.
         rows = mirrored_indices(top, bottom, height)
         columns = mirrored_indices(left, right, width)
         first_row, first_column = int(rows.min()), int(columns.min())
         pixels = self.read(first_row, int(rows.max()) + 1, first_column, int(columns.max()) + 1)
-        inside = 0 <= top and bottom <= height and 0 <= left and right <= width
-        if inside:
-            return pixels
         return pixels[:, (rows - first_row)[:, None], (columns - first_column)[None, :]]
 
 
