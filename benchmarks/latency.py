@@ -147,7 +147,13 @@ def segment_in(panel: Any) -> tuple[list[str], float, float]:
         if panel.error:
             raise SystemExit(panel.error)
         layer = panel.run.stream.layer
-        layer.events.set_data.connect(lambda: first.append(time.perf_counter()))
+
+        def drawn() -> None:
+            if layer.data.any():
+                layer.events.set_data.disconnect(drawn)
+                first.append(time.perf_counter())
+
+        layer.events.set_data.connect(drawn)
 
     gaps = felt("streaming tiles", click, lambda: not panel.running)
     return gaps, time.perf_counter() - clicked[0], first[0] - clicked[0]

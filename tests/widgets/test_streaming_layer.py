@@ -49,6 +49,31 @@ def test_blocks_arrive_and_are_drawn_soon(stream: StreamingLabels, qtbot: Any) -
     assert tuple(stream.layer.scale) == (2, 0.5, 0.5)
 
 
+def test_the_layer_is_built_and_drawn_for_the_first_time_in_two_goes(
+    stream: StreamingLabels, qtbot: Any
+) -> None:
+    """Each takes napari a tenth of a second; together they would be felt."""
+    assert not stream.layer.visible
+    qtbot.waitUntil(lambda: stream.layer.visible, timeout=1000)
+
+
+def test_a_layer_that_the_user_hides_stays_hidden(stream: StreamingLabels, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: stream.layer.visible, timeout=1000)
+    stream.layer.visible = False
+    stream.write((1,), TILE, np.full((16, 16), 7))
+    qtbot.wait(250)
+    stream.finish()
+    assert not stream.layer.visible
+
+
+def test_a_stream_that_ends_before_the_first_frame_leaves_a_visible_layer(viewer: Any) -> None:
+    for end in (StreamingLabels.finish, StreamingLabels.close):
+        stream = StreamingLabels(viewer, Frames(), (64, 80), "objects")
+        end(stream)
+        assert stream.layer.visible
+        stream.close()
+
+
 def test_a_block_of_a_hidden_plane_is_kept_but_not_drawn(
     stream: StreamingLabels, viewer: Any, qtbot: Any
 ) -> None:

@@ -88,9 +88,17 @@ class StreamingLabels:
         self._streaming = self._empty = True
         self._changing_data = False
         active = viewer.layers.selection.active
+        # To build a layer's visuals and to draw them for the first time, which compiles shaders,
+        # holds napari up for a tenth of a second each: not both in one go.
         self.layer: Labels = viewer.add_labels(
-            self._array, name=name, metadata=dict(metadata or {}), **(placement or {})
+            self._array,
+            name=name,
+            metadata=dict(metadata or {}),
+            visible=False,
+            **(placement or {}),
         )
+        self._shown = False
+        frames.request(self._show)
         if active is not None:
             # Whoever paints goes on painting where they were; the new layer does not take over.
             viewer.layers.selection.active = active
@@ -168,6 +176,7 @@ class StreamingLabels:
     def finish(self) -> None:
         """Draw once more in full and let the user edit."""
         self._streaming = False
+        self._show()
         self._frames.forget(self._refresh)
         if self.alive:
             self.layer.editable = True
@@ -176,6 +185,8 @@ class StreamingLabels:
     def close(self) -> None:
         """Let go of timers and events; the layer stays as it is."""
         self._streaming = False
+        self._show()
+        self._frames.forget(self._show)
         self._frames.forget(self._refresh)
         self._connections.clear()
 
@@ -203,6 +214,12 @@ class StreamingLabels:
             return True
         shown = self.layer.world_to_data(self._viewer.dims.point)
         return all(round(float(shown[axis])) == where for axis, where in enumerate(index))
+
+    def _show(self) -> None:
+        """Make the layer visible, once: from then on the eye is the user's."""
+        if not self._shown:
+            self._shown = True
+            self.layer.visible = True
 
     def _refresh(self) -> None:
         if self.alive:
