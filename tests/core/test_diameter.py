@@ -148,6 +148,19 @@ def test_every_candidate_is_tried_and_scored(sized_model: Model) -> None:
     assert best.candidate == pytest.approx(28, rel=0.3)
 
 
+def test_gray_is_shown_to_a_network_of_colours(sized_model: Model) -> None:
+    """The shipped models take both."""
+    net = UNet(**{**sized_model.net.config(), "in_channels": 3})
+    weights = sized_model.net.state_dict()
+    first = next(name for name in weights if weights[name].ndim == 4)
+    net.load_state_dict({**weights, first: weights[first].expand(-1, 3, -1, -1) / 3})
+    image = as_plane(image_of(disc_image(24)))
+    colours = replace(sized_model, net=net.eval(), channels="gray_or_rgb")
+    gray = estimate_diameter(sized_model, image)
+    assert gray is not None
+    assert estimate_diameter(colours, image) == pytest.approx(gray, rel=1e-3)
+
+
 def test_an_image_without_objects_has_no_diameter(sized_model: Model) -> None:
     image = np.zeros((100, 100), np.float32)
     assert estimate_diameter(sized_model, as_plane(image), settings=CPU) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -294,6 +295,30 @@ def test_images_are_drawn_by_their_share() -> None:
     assert float((batch.image.mean(dim=(1, 2, 3)) > 3).float().mean()) == pytest.approx(
         0.75, abs=0.08
     )
+
+
+def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU: crops of one image are read together, and dealt out to batches afterwards."""
+    monkeypatch.setattr(sampling, "_DRAWN_AT_ONCE", 5)
+    sources = []
+    for number in range(3):
+        source = scattered()
+        sources.append(dataclasses.replace(source, image=torch.full_like(source.image, number)))
+    sampler = CropSampler(
+        sources, crop=16, batch=4, augmentation=augmentation(seed=2), in_channels=1
+    )
+    sampler._at_once = sampling._DRAWN_AT_ONCE
+    shares = torch.tensor([source.share for source in sources])
+    generator = torch.Generator().manual_seed(2)
+    lots = torch.multinomial(shares, 20, replacement=True, generator=generator)
+    drawn = [sampler.draw() for _ in range(5)]
+    shown = torch.cat([batch.image[:, 0, 0, 0] for batch in drawn])
+    assert torch.equal(shown.round().long(), lots)
+    sampler.draw()
+    sampler.batch = 2
+    assert len(sampler.draw().image) == 2
 
 
 def test_gray_and_rgb_images_share_a_batch() -> None:

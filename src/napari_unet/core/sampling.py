@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from napari_unet.core.augmentation import Augmentation
 
+#: Batches drawn at once on a GPU, where a call costs as much for one crop as for a hundred.
+_DRAWN_AT_ONCE = 8
 #: More candidate centres than this are thinned out; they only steer where crops are drawn.
 _MOST_CANDIDATES = 200_000
 
@@ -139,8 +141,8 @@ class CropSampler:
         Crops per batch.
     augmentation
         Random changes; its generator, on the CPU, also draws positions and images. When the images
-        are on a GPU, it seeds a generator there for each batch: everything is then drawn on the
-        GPU, and the state of the CPU's generator is all that a restart needs.
+        are on a GPU, it seeds a generator there: everything is then drawn on the GPU, a few batches
+        at a time, and the state of the CPU's generator is all that a restart needs.
     in_channels
         Channels of the network; a one-channel image is repeated when the network takes three.
     answered
@@ -158,19 +160,38 @@ class CropSampler:
         answered: int | None = None,
     ) -> None:
         self.images = tuple(images)
-        self.crop, self.batch, self.in_channels = crop, batch, in_channels
+        self.crop, self._batch, self.in_channels = crop, batch, in_channels
         self._largest_jitter = (answered or crop) / 4
         self.augmentation = augmentation
         self._on_device = augmentation
+        self._ready: list[Batch] = []
         device = self.images[0].image.device
         if device != augmentation.device:
             self._on_device = replace(augmentation, generator=torch.Generator(device))
+        self._at_once = 1 if device.type == "cpu" else _DRAWN_AT_ONCE
         self._shares = torch.tensor([image.share for image in images])
+
+    @property
+    def batch(self) -> int:
+        """Crops per batch; batches drawn ahead are dropped when it is set."""
+        return self._batch
+
+    @batch.setter
+    def batch(self, crops: int) -> None:
+        self._batch = crops
+        self._ready = []
 
     def draw(self) -> Batch:
         """Return the next batch, on the device of the images."""
+        if not self._ready:
+            self._ready = self._draw_several(self._at_once)[::-1]
+        return self._ready.pop()
+
+    def _draw_several(self, batches: int) -> list[Batch]:
         generator = self.augmentation.generator
-        chosen = torch.multinomial(self._shares, self.batch, replacement=True, generator=generator)
+        chosen = torch.multinomial(
+            self._shares, batches * self.batch, replacement=True, generator=generator
+        )
         if self._on_device is not self.augmentation:
             seed = int(torch.randint(2**62, (1,), generator=generator))
             self._on_device.generator.manual_seed(seed)
@@ -178,11 +199,19 @@ class CropSampler:
             self._draw_from(self.images[index], int(count))
             for index, count in zip(*torch.unique(chosen, return_counts=True), strict=True)
         ]
-        return Batch(
+        crops = Batch(
             torch.cat([part.image for part in parts]),
             torch.cat([part.target for part in parts]),
             torch.cat([part.weight for part in parts]),
         )
+        if batches == 1:
+            return [crops]
+        # Crops come image by image; batches have them in the order in which they were chosen.
+        place = torch.argsort(torch.argsort(chosen, stable=True)).to(crops.image.device)
+        return [
+            Batch(crops.image[rows], crops.target[rows], crops.weight[rows])
+            for rows in place.split(self.batch)
+        ]
 
     def _draw_from(self, source: TrainingImage, count: int) -> Batch:
         centres = self._centres(source, count)
