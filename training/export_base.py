@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from training.base_data import read_collection
@@ -35,6 +35,19 @@ FURTHER_LOOKS = (
     "other stains, uneven light or coarser pixels now and then (`training/base_looks.py`)."
 )
 ROWS_OF_CURVE = 40
+
+
+def command(name: str, recipe: Recipe) -> str:
+    """Return the command line that trains with a recipe."""
+    usual = asdict(Recipe())
+    options = [
+        f"--{option.replace('_', '-')} {value:g}"
+        if isinstance(value, float)
+        else f"--{option.replace('_', '-')} {value}"
+        for option, value in asdict(recipe).items()
+        if value != usual[option]
+    ]
+    return " ".join([f"python -m training.train_base {name}", *options])
 
 
 def card(
@@ -71,7 +84,7 @@ def card(
         "",
         "## Recipe",
         "",
-        f"`python -m training.train_base {name}`, seed {recipe.seed}, {int(float(seconds))} s on "
+        f"`{command(name, recipe)}`, seed {recipe.seed}, {int(float(seconds))} s on "
         f"{recipe.device.upper()}, {int(step):,} steps{before},",
         f"of {recipe.batch} crops of {recipe.crop} px; AdamW, rate {recipe.learning_rate} falling "
         f"along a cosine, weight decay {recipe.weight_decay};",

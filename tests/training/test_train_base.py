@@ -80,5 +80,13 @@ def test_the_card_names_every_image_seed_and_step(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps(["one", "two"]))
     (tmp_path / "curve.csv").write_text("step,seconds,loss\n20,9.5,0.25\n40,19.5,0.125\n")
     text = card("nuclei", tmp_path, {}, recipe(40, seed=7), earlier_steps=100)
-    for part in ("one, two", "seed 7", "40 steps", "after 100 steps", "| 20 | 9.5 | 0.25 |"):
+    command = "python -m training.train_base nuclei --steps 40 --batch 2 --crop 32 --seed 7"
+    for part in (
+        command,
+        "one, two",
+        "seed 7",
+        "40 steps",
+        "after 100 steps",
+        "| 20 | 9.5 | 0.25 |",
+    ):
         assert part in text

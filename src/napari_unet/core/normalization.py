@@ -84,7 +84,8 @@ class IntensityScale:
         # Lowest and highest show NaN and infinity as isfinite does, without an array of answers.
         if values.size and not np.isfinite([values.min(), values.max()]).all():
             raise InputError(_NOT_FINITE.format(""))
-        return np.clip(values, -1, 4, out=values)
+        np.clip(values, -1, 4, out=values)
+        return values
 
 
 def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:

@@ -224,7 +224,7 @@ class Optimization:
         decay = min(_AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
         weights = self.net.state_dict()
         real = [name for name, value in weights.items() if value.is_floating_point()]
-        update = get_ema_multi_avg_fn(decay)
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         update([self.average[name] for name in real], [weights[name] for name in real], 0)
         for name in weights.keys() - set(real):
             self.average[name].copy_(weights[name])

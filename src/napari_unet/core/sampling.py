@@ -210,7 +210,7 @@ class CropSampler:
         place = torch.argsort(torch.argsort(chosen, stable=True)).to(crops.image.device)
         return [
             Batch(crops.image[rows], crops.target[rows], crops.weight[rows])
-            for rows in place.split(self.batch)
+            for rows in place.reshape(batches, self.batch)
         ]
 
     def _draw_from(self, source: TrainingImage, count: int) -> Batch:
