@@ -79,7 +79,8 @@ class IntensityScale:
         InputError
             If the pixels hold NaN or infinite values.
         """
-        values = np.subtract(pixels, self.offset[:, None, None], dtype=np.float32)
+        offset = self.offset[:, None, None]
+        values: npt.NDArray[np.float32] = np.subtract(pixels, offset, dtype=np.float32)
         values *= self.gain[:, None, None]
         # Lowest and highest show NaN and infinity as isfinite does, without an array of answers.
         if values.size and not np.isfinite([values.min(), values.max()]).all():
