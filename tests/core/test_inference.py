@@ -13,8 +13,10 @@ from napari_unet.core.inference import (
     plan_axis,
 )
 from napari_unet.core.planes import Plane
-from napari_unet.core.settings import Norm, Padding
+from napari_unet.core.prediction import SEAM_TOLERANCE, predict
+from napari_unet.core.settings import Norm, Padding, TileSettings
 from napari_unet.core.unet import UNet
+from napari_unet.core.winograd import WideConvolution
 
 from .networks import small_model, small_net, untiled
 
@@ -114,6 +116,25 @@ def test_stops_between_layers() -> None:
     with pytest.raises(CancelledError):
         network(np.ones((1, last - first, last - first), np.float32), (0, 4), (0, 4), cancelled)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("tile", [32, 48, None])
+def test_wide_layers_are_within_the_seam_tolerance(
+    tile: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers from 128 channels on are computed in another way; no tile may show it."""
+    used = []
+    compute = WideConvolution.__call__
+    monkeypatch.setattr(
+        WideConvolution, "__call__", lambda self, x: (used.append(x.shape), compute(self, x))[1]
+    )
+    torch.manual_seed(0)
+    net = UNet(1, 2, base_channels=64, depth=2, padding="same", norm="batch", dropout=0.0)
+    model = small_model(net.eval())
+    image = np.random.default_rng(0).normal(size=(70, 90)).astype(np.float32)
+    found = predict(model, image, settings=TileSettings(device="cpu", tile=tile))
+    assert used
+    np.testing.assert_allclose(found, untiled(model, image), atol=SEAM_TOLERANCE)
 
 
 def test_half_precision_is_for_cuda_only() -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_unet.core.winograd import FEWEST_CHANNELS, WideConvolution
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ class Convolution:
 
     On the CPU, oneDNN's convolution with the ReLU fused into it and weights laid out once is used
     where this PyTorch offers it. PyTorch's own entry point is slower, for one input channel ten
-    times.
+    times. Wide layers are computed with fewer multiplications, see
+    :mod:`napari_unet.core.winograd`.
 
     Parameters
     ----------
@@ -49,10 +52,16 @@ class Convolution:
         self._bias = torch.zeros(self.channels) if bias is None else bias.detach()
         self._bias = self._bias.to(device)
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self._packed = _packed(weight) if device.type == "cpu" else None
+        self._packed = self._wide = None
+        if device.type == "cpu":
+            if min(weight.shape[:2]) >= FEWEST_CHANNELS:
+                self._wide = WideConvolution(weight, self._bias)
+            self._packed = _packed(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the map of a ``(1, C, y, x)`` map, 2 rows and columns smaller."""
+        if self._wide is not None:
+            return self._wide(x)
         if self._packed is None:
             return functional.relu_(functional.conv2d(x, self._weight, self._bias))
         return _pointwise(x, self._packed, self._bias)
