@@ -122,7 +122,7 @@ def test_stops_between_layers() -> None:
 def test_wide_layers_are_within_the_seam_tolerance(
     tile: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Layers from 128 channels on are computed in another way; no tile may show it."""
+    """Layers with many channels are computed in another way; no tile may show it."""
     used = []
     compute = WideConvolution.__call__
     monkeypatch.setattr(

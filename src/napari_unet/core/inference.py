@@ -31,6 +31,7 @@ from napari_unet.core.device import release_memory
 from napari_unet.core.layers import Convolution, UpConvolution, folded_block
 from napari_unet.core.sampling import match_channels
 from napari_unet.core.unet import UNet
+from napari_unet.core.winograd import Scratch
 
 Interval = tuple[int, int]
 
@@ -131,6 +132,7 @@ class InferenceNetwork:
         self.phases = level_phases(net)
         self.stride = net.stride
         held = copy.deepcopy(net).to("cpu").eval().requires_grad_(False)
+        self._scratch = Scratch()
         self._contracting = [self._double(block) for block in held.contracting]
         self._bottom = self._double(held.bottom)
         self._up = [UpConvolution(layer, self.device) for layer in held.up]
@@ -140,7 +142,9 @@ class InferenceNetwork:
         self._busy = threading.Lock()
 
     def _double(self, block: nn.Module) -> _Double:
-        first, second = (Convolution(layer, self.device) for layer in folded_block(block))
+        first, second = (
+            Convolution(layer, self.device, self._scratch) for layer in folded_block(block)
+        )
         return _Double(first, second)
 
     @property
@@ -156,6 +160,7 @@ class InferenceNetwork:
         """Free the memory that is kept from one window to the next."""
         with self._busy:
             self._buffers.clear()
+            self._scratch.clear()
         release_memory(self.device)
 
     def __call__(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_unet.core.winograd import FEWEST_CHANNELS, WideConvolution
+from napari_unet.core.winograd import Scratch, WideConvolution, is_wide
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,13 @@ class Convolution:
         Weights and bias.
     device
         Where to compute.
+    scratch
+        Memory that the layers of a network share.
     """
 
-    def __init__(self, layer: nn.Conv2d, device: torch.device) -> None:
+    def __init__(
+        self, layer: nn.Conv2d, device: torch.device, scratch: Scratch | None = None
+    ) -> None:
         self.channels = layer.out_channels
         weight = layer.weight.detach().to(device)
         bias = layer.bias
@@ -54,8 +58,8 @@ class Convolution:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         self._packed = self._wide = None
         if device.type == "cpu":
-            if min(weight.shape[:2]) >= FEWEST_CHANNELS:
-                self._wide = WideConvolution(weight, self._bias)
+            if is_wide(weight):
+                self._wide = WideConvolution(weight, self._bias, scratch)
             self._packed = _packed(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
