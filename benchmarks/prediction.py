@@ -221,12 +221,13 @@ def compare(
             )
         )
     header = ("", "seconds", "megapixels/s", "time over `predict`", "share of the peak")
+    half_peak = f" Half precision: {half / 1e9:,.0f} GFLOP/s." if HALF in times else ""
     return (
         f"## {base} channels, depth {depth}: {work / 1e9:,.0f} GFLOP\n\n"
         f"{table(header, rows)}\n\n{differences} First tile while somebody watches: "
         f"{contest.first_tile():.2f} s after the call. Peak of float32 matrix products in this "
-        f"run: {best / 1e9:,.0f} GFLOP/s; the share counts the operations of one pass without "
-        "overlap." + (f" Half precision: {half / 1e9:,.0f} GFLOP/s." if HALF in times else "")
+        f"run: {best / 1e9:,.0f} GFLOP/s; the share counts the operations of one pass of plain "
+        f"convolutions without overlap.{half_peak}"
     )
 
 

@@ -56,11 +56,9 @@ class Convolution:
         self._bias = torch.zeros(self.channels) if bias is None else bias.detach()
         self._bias = self._bias.to(device)
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self._packed = self._wide = None
-        if device.type == "cpu":
-            if is_wide(weight):
-                self._wide = WideConvolution(weight, self._bias, scratch)
-            self._packed = _packed(weight)
+        on_cpu, wide = device.type == "cpu", is_wide(weight)
+        self._wide = WideConvolution(weight, self._bias, scratch) if on_cpu and wide else None
+        self._packed = _packed(weight) if on_cpu and not wide else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the map of a ``(1, C, y, x)`` map, 2 rows and columns smaller."""
