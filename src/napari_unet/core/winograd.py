@@ -124,7 +124,7 @@ class WideConvolution:
         grid = products.view(4, 4, height // 2, width // 2, outputs)
         down = self._scratch.take("outputs down", 2, *grid.shape[1:])
         _two_sums(grid, down)
-        blocks = result.unflatten(0, (-1, 2)).unflatten(2, (-1, 2))
+        blocks = result.view(height // 2, 2, width // 2, 2, outputs)
         for row in range(2):
             _two_sums(down[row], blocks[:, row].movedim(2, 0))
 
