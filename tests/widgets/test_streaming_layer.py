@@ -50,11 +50,15 @@ def test_blocks_arrive_and_are_drawn_soon(stream: StreamingLabels, qtbot: Any) -
 
 
 def test_the_layer_is_built_and_drawn_for_the_first_time_in_two_goes(
-    stream: StreamingLabels, qtbot: Any
+    viewer: Any, qtbot: Any
 ) -> None:
     """Each takes napari a tenth of a second; together they would be felt."""
+    frames = Frames()
+    stream = StreamingLabels(viewer, frames, (64, 80), "objects")
     assert not stream.layer.visible
     qtbot.waitUntil(lambda: stream.layer.visible, timeout=1000)
+    stream.close()
+    frames.stop()
 
 
 def test_a_layer_that_the_user_hides_stays_hidden(stream: StreamingLabels, qtbot: Any) -> None:
