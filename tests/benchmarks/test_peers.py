@@ -57,6 +57,7 @@ def test_cellpose_gets_the_window_of_the_painted_cells() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Cellpose imports
 def test_cellpose_keeps_to_its_time(sample) -> None:
     pytest.importorskip("cellpose", reason="the bench extra is not installed")
     image, truth = sample

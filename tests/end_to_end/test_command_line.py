@@ -330,12 +330,13 @@ def test_demo(tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["fluo_small", "fluo_large"])
 def test_real_images(shared_data, tmp_path, capsys, kind):
     """Train on 20 painted cells of one real image, segment three others, evaluate."""
-    rows = [
-        row
-        for row in csv.DictReader((shared_data / "nuclei_dsb2018/index.csv").open())
-        if row["split"] == "val" and row["type"] == kind and int(row["n_objects"]) >= 20
-    ]
     source = shared_data / "nuclei_dsb2018"
+    with (source / "index.csv").open(newline="") as index:
+        rows = [
+            row
+            for row in csv.DictReader(index)
+            if row["split"] == "val" and row["type"] == kind and int(row["n_objects"]) >= 20
+        ]
     first, *others = rows[:4]
     labels = tifffile.imread(source / "masks" / f"{first['id']}.tif").astype(np.int32)
     painted = text(tmp_path / "painted.tif", paint_cells(labels, 20).astype(np.int16))
