@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 from napari_unet.widgets.dock import PANELS, UNetDock
+from napari_unet.widgets.segment import SegmentPanel
 from napari_unet.widgets.session import session_of
 
 
@@ -50,3 +51,10 @@ def test_the_first_tab_does_not_pay_for_torch() -> None:
         "napari_unet.widgets.weight_map; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_panel_by_itself_asks_for_the_width_of_what_is_in_it(viewer: Any) -> None:
+    panel = SegmentPanel(viewer)
+    content = panel.findChild(QScrollArea).widget()
+    assert panel.sizeHint().width() >= content.minimumSizeHint().width()
+    panel.close()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import InputError, UNetError
@@ -134,12 +134,25 @@ def _scrolling_column() -> tuple[QScrollArea, QVBoxLayout]:
     body.setContentsMargins(6, 6, 6, 6)
     body.setSpacing(6)
     body.setAlignment(Qt.AlignmentFlag.AlignTop)
-    scroll = QScrollArea()
+    scroll = _Column()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
     scroll.setWidget(content)
     return scroll, body
+
+
+class _Column(QScrollArea):
+    """Scrolls what does not fit, and asks for the width at which nothing has to."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return Qt's usual size, wide enough for the content beside a scroll bar."""
+        hint = super().sizeHint()
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is not None and bar is not None:
+            needed = content.minimumSizeHint().width() + bar.sizeHint().width()
+            hint.setWidth(max(hint.width(), needed))
+        return hint
 
 
 def _line(name: str) -> QLabel:
