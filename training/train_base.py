@@ -26,7 +26,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from scipy import ndimage
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from training.base_data import AnnotatedImage, read_collection
 from training.base_looks import changed_looks
 from training.base_simulation import dimmed, off_scale, rendered
@@ -37,6 +36,7 @@ from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.device import fast_bfloat16
 from napari_unet.core.model_file import load_model, load_tensors, save_tensors
 from napari_unet.core.normalization import Normalization
+from napari_unet.core.optimization import move_average
 from napari_unet.core.planes import as_plane
 from napari_unet.core.resampling import resample_plane
 from napari_unet.core.settings import AnnotationSettings, AugmentationSettings, WeightMapSettings
@@ -305,18 +305,9 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
-        self._update_average()
-        return loss.detach()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
         decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        weights = self.net.state_dict()
-        real = [name for name, value in weights.items() if value.is_floating_point()]
-        update = get_ema_multi_avg_fn(decay)
-        update([self.average[name] for name in real], [weights[name] for name in real], 0)
-        for name in weights.keys() - set(real):
-            self.average[name].copy_(weights[name])
+        move_average(self.average, self.net.state_dict(), decay)
+        return loss.detach()
 
 
 def train(run: Run, images: list[AtlasImage], most: float = math.inf) -> None:

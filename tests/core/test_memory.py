@@ -100,7 +100,7 @@ def test_after_prediction(device: str, measure: Callable[[], int]) -> None:
     held = []
 
     def during() -> bool:
-        held.append(sum(buffer.nbytes for buffer in predictor.network._buffers.values()))
+        held.append(sum(buffer.nbytes for buffer in predictor.network._scratch._held.values()))
         return False
 
     probabilities = predict(predictor, image, cancelled=during)

@@ -138,7 +138,6 @@ class InferenceNetwork:
         self._up = [UpConvolution(layer, self.device) for layer in held.up]
         self._expanding = [self._double(block) for block in held.expanding]
         self._classifier = held.classifier.to(self.device)
-        self._buffers: dict[tuple[str, int], Tensor] = {}
         self._busy = threading.Lock()
 
     def _double(self, block: nn.Module) -> _Double:
@@ -159,7 +158,6 @@ class InferenceNetwork:
     def release(self) -> None:
         """Free the memory that is kept from one window to the next."""
         with self._busy:
-            self._buffers.clear()
             self._scratch.clear()
         release_memory(self.device)
 
@@ -321,10 +319,7 @@ class InferenceNetwork:
         return list(itertools.pairwise(breaks))
 
     def _buffer(self, kind: str, level: int, channels: int, goal: tuple[Interval, ...]) -> Tensor:
-        """Return an uninitialised channels-last map; on the CPU its memory is used again.
-
-        Fresh memory of this size comes from the operating system page by page, each time.
-        """
+        """Return an uninitialised channels-last map; on the CPU its memory is used again."""
         height, width = (stop - start for start, stop in goal)
         if self.device.type != "cpu":
             dtype = torch.float16 if torch.is_autocast_enabled("cuda") else torch.float32
@@ -332,13 +327,8 @@ class InferenceNetwork:
             return torch.empty(
                 shape, device=self.device, dtype=dtype, memory_format=torch.channels_last
             )
-        size = channels * height * width
-        held = self._buffers.get((kind, level))
-        if held is None or held.numel() < size:
-            self._buffers.pop((kind, level), None)
-            held = torch.empty(size)
-            self._buffers[kind, level] = held
-        return held[:size].view(1, height, width, channels).permute(0, 3, 1, 2)
+        held = self._scratch.take(f"{kind} {level}", 1, height, width, channels)
+        return held.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -222,12 +222,7 @@ class Optimization:
     def _update_average(self) -> None:
         # The average forgets the first, random weights quickly.
         decay = min(_AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
-        weights = self.net.state_dict()
-        real = [name for name, value in weights.items() if value.is_floating_point()]
-        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        update([self.average[name] for name in real], [weights[name] for name in real], 0)
-        for name in weights.keys() - set(real):
-            self.average[name].copy_(weights[name])
+        move_average(self.average, self.net.state_dict(), decay)
 
     def remember(self, quality: float) -> bool:
         """Keep the average as the best weights if it is better than all before."""
@@ -293,6 +288,15 @@ class Optimization:
         self.best_quality, self.frozen_norm = state.best_quality, state.frozen_norm
         if self.frozen_norm:
             freeze_norm(self.net)
+
+
+def move_average(average: Weights, weights: Weights, decay: float) -> None:
+    """Move an exponential moving average of weights; counters are copied."""
+    real = [name for name, value in weights.items() if value.is_floating_point()]
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    update([average[name] for name in real], [weights[name] for name in real], 0)
+    for name in weights.keys() - set(real):
+        average[name].copy_(weights[name])
 
 
 @contextlib.contextmanager

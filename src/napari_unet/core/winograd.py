@@ -38,6 +38,8 @@ class Scratch:
         size = math.prod(shape)
         held = self._held.get(name)
         if held is None or held.numel() < size:
+            self._held.pop(name, None)  # given back before more is asked for
+            del held
             held = self._held[name] = torch.empty(size)
         return held[:size].view(shape)
 
