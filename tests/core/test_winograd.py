@@ -63,3 +63,14 @@ def test_a_window_of_a_larger_map_is_taken() -> None:
     found = WideConvolution(weight, bias)(view)
     torch.testing.assert_close(found.double(), plain(view, weight, bias), atol=1e-4, rtol=1e-5)
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("intel", [True, False])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "wide"), [(256, 128, True), (128, 256, False), (512, 64, False)]
+)
+def test_it_is_used_for_wide_layers_where_matrix_products_are_fast(
+    inputs: int, outputs: int, wide: bool, intel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "made_by_intel", lambda: intel)
+    assert winograd.is_faster(torch.empty(outputs, inputs, 3, 3)) == (wide and intel)

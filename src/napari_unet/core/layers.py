@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_unet.core.winograd import Scratch, WideConvolution, is_wide
+from napari_unet.core.winograd import Scratch, WideConvolution, is_faster
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Convolution:
 
     On the CPU, oneDNN's convolution with the ReLU fused into it and weights laid out once is used
     where this PyTorch offers it. PyTorch's own entry point is slower, for one input channel ten
-    times. Wide layers are computed with fewer multiplications, see
+    times. Wide layers are computed with fewer multiplications where that is faster, see
     :mod:`napari_unet.core.winograd`.
 
     Parameters
@@ -56,7 +56,7 @@ class Convolution:
         self._bias = torch.zeros(self.channels) if bias is None else bias.detach()
         self._bias = self._bias.to(device)
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        on_cpu, wide = device.type == "cpu", is_wide(weight)
+        on_cpu, wide = device.type == "cpu", is_faster(weight)
         self._wide = WideConvolution(weight, self._bias, scratch) if on_cpu and wide else None
         self._packed = _packed(weight) if on_cpu and not wide else None
 
