@@ -22,8 +22,12 @@ from skimage import feature, filters
 from napari_unet.core.annotation import training_target
 from napari_unet.core.diameter import median_diameter
 from napari_unet.core.judging import best_overlaps
+from napari_unet.core.metrics import average_precision
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.planes import as_plane
+
+#: Flow and cell probability thresholds that are tried; 0 as flow threshold switches the check off.
+_CELLPOSE_THRESHOLDS = [(flow, cell) for flow in (0.4, 0.8, 0.0) for cell in (0.0, -1.0, 1.0)]
 
 Labels = npt.NDArray[np.int32]
 Segmenter = Callable[[npt.NDArray[Any]], Labels]
@@ -116,7 +120,9 @@ def cellpose(
 
     Batches of one crop and matched object sizes. Cellpose knows no "not painted", so it gets the
     window of the painted cells. It wants a number of epochs: that is set from the speed of a short
-    trial, which is not counted. Other images are segmented at the diameter of the painted cells.
+    trial, which is not counted. Other images are segmented at the diameter of the painted cells,
+    with the thresholds that suit the painted window best: after a minute the default flow threshold
+    drops most objects.
     """
     import torch
     from cellpose import models, train
@@ -148,11 +154,23 @@ def cellpose(
     step = max(1e-3, (long - short) / 6)
     model, used = trained(max(1, 2 + math.floor((seconds - short) / step)))
 
-    def segment(picture: npt.NDArray[Any]) -> Labels:
-        found = model.eval(_gray(picture), channels=[0, 0], diameter=diameter)[0]
-        return np.asarray(found, np.int32)
+    def segmenter(flow: float, probability: float) -> Segmenter:
+        def segment(picture: npt.NDArray[Any]) -> Labels:
+            found = model.eval(
+                _gray(picture),
+                channels=[0, 0],
+                diameter=diameter,
+                flow_threshold=flow,
+                cellprob_threshold=probability,
+            )[0]
+            return np.asarray(found, np.int32)
 
-    return segment, used
+        return segment
+
+    def agreement(thresholds: tuple[float, float]) -> float:
+        return sum(average_precision(labels, segmenter(*thresholds)(crop), [0.5, 0.75]))
+
+    return segmenter(*max(_CELLPOSE_THRESHOLDS, key=agreement)), used
 
 
 def _gray(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
