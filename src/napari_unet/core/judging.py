@@ -23,7 +23,7 @@ Probabilities = npt.NDArray[np.float32]
 
 #: Thresholds leave their defaults only for at least this gain: a handful of cells is noisy.
 _WORTHWHILE_GAIN = 0.02
-_CAREFUL_GAIN = 0.05
+_CAREFUL_GAIN = 0.1
 _CAREFUL_STEP = 0.11
 
 

@@ -1,0 +1,76 @@
+"""Which weights are judged in the end, and which of equals are delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from napari_unet.core import delivery
+from napari_unet.core.events import Scores
+from napari_unet.core.model import Model
+from napari_unet.core.training import iter_training
+
+from .networks import small_model
+from .small_training import finished, largest_difference, nuclei, same_weights, small
+
+EQUAL = Scores(ap50=0.5, ap75=0.2, f1=0.6, overlap=0.6, loss=0.1)
+WORSE = Scores(ap50=0.5, ap75=0.2, f1=0.6, overlap=0.59, loss=0.1)
+
+
+@dataclass
+class FakeRun:
+    """What training leaves behind."""
+
+    step: int
+    average: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    best_quality: float | None
+
+
+def weights(value: float) -> dict[str, torch.Tensor]:
+    return {"w": torch.full((2,), value)}
+
+
+def test_the_base_is_mixed_with_what_training_reached_in_the_end() -> None:
+    base = small_model()
+    base.net.state_dict = lambda: weights(0.0)  # type: ignore[method-assign,assignment]
+    run: Any = FakeRun(9, weights(2.0), weights(4.0), 0.7)
+    found = [(name, float(w["w"][0])) for name, w in delivery._trained_weights(run, base)]
+    assert found == [("tuned", 2.0), ("mixture", 1.0), ("tuned", 4.0)]
+    run = FakeRun(9, weights(float("nan")), weights(4.0), 0.7)
+    assert [name for name, _ in delivery._trained_weights(run, base)] == ["tuned"]
+    run = FakeRun(0, weights(2.0), weights(4.0), None)
+    assert delivery._trained_weights(run, base) == []
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scores], None]:
+    """Return a function that fixes the score of whatever is judged at the end."""
+
+    def fix(scores: Scores) -> None:
+        monkeypatch.setattr(delivery, "judge", lambda *arguments: (scores, []))
+
+    monkeypatch.setattr("napari_unet.core.training.judge", lambda *arguments: (EQUAL, []))
+    return fix
+
+
+def trained(base: Model) -> Any:
+    return finished(iter_training([nuclei()], small(learning_rate=1e-2), base))
+
+
+def test_of_equals_the_mixture_is_delivered_and_a_worse_one_never(
+    judged: Callable[[Scores], None],
+) -> None:
+    base = small_model()
+    judged(EQUAL)
+    last = trained(base)
+    assert "mixture" in last.decision
+    assert largest_difference(last.model, base) > 0
+    judged(WORSE)
+    last = trained(base)
+    assert "The base model is kept" in last.decision
+    assert same_weights(last.model, base)
