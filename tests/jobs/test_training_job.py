@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,20 @@ def test_warming_up_finds_device_and_model(bright_model: Model, tmp_path: Path) 
     assert isinstance(events[0], DeviceFound)
     assert events[0].reason
     assert isinstance(events[1], ModelLoaded)
+
+
+def test_after_warming_up_an_optimiser_imports_nothing() -> None:
+    """The first optimiser of a process imports PyTorch's compiler: over a second."""
+    script = """
+import sys
+from napari_unet.jobs.warm_up import warm_up_job
+list(warm_up_job("nuclei"))
+import torch
+before = set(sys.modules)
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+print(len(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"

@@ -31,7 +31,7 @@ class ModelLoaded:
 def warm_up_job(
     source: str | None, *, cancelled: Callable[[], bool] | None = None
 ) -> Generator[DeviceFound | ModelLoaded, None, None]:
-    """Import PyTorch, choose the device, load a model and predict a few pixels with it.
+    """Import PyTorch, choose the device, load a model, predict a few pixels, make an optimiser.
 
     Parameters
     ----------
@@ -58,3 +58,12 @@ def warm_up_job(
         channel_axis=0 if channels else None,
         cancelled=cancelled,
     )
+    if cancelled is None or not cancelled():
+        _make_optimiser()
+
+
+def _make_optimiser() -> None:
+    """Make an optimiser: the first one of a process imports PyTorch's compiler, over a second."""
+    import torch
+
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
