@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from .networks import small_model
 from .small_training import finished, largest_difference, nuclei, same_weights, small
 
 EQUAL = Scores(ap50=0.5, ap75=0.2, f1=0.6, overlap=0.6, loss=0.1)
+NOTHING = Scores(ap50=0.0, ap75=0.0, f1=0.0, overlap=0.0, loss=1.0)
 WORSE = Scores(ap50=0.5, ap75=0.2, f1=0.6, overlap=0.59, loss=0.1)
 
 
@@ -74,3 +76,13 @@ def test_of_equals_the_mixture_is_delivered_and_a_worse_one_never(
     last = trained(base)
     assert "The base model is kept" in last.decision
     assert same_weights(last.model, base)
+
+
+def test_a_base_that_misses_the_cells_held_back_is_not_said_to_miss_all(
+    judged: Callable[[Scores], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(NOTHING)
+    monkeypatch.setattr("napari_unet.core.training.judge", lambda *arguments: (NOTHING, []))
+    decision = trained(small_model()).decision
+    assert re.match(r"The network finds nothing of \d held-back cells? yet", decision)
+    assert "shipped model" not in decision

@@ -386,7 +386,8 @@ def test_an_empty_result_is_never_delivered_silently() -> None:
     """Complaint 1: two steps teach nothing, and the sentence says so."""
     last = finished(iter_training([nuclei()], small(steps=2, learning_rate=1e-6)))
     assert last.after.overlap == 0
-    assert "finds none of the painted objects yet" in last.decision
+    assert "finds nothing of" in last.decision and "yet: train longer" in last.decision
+    assert "or start from a shipped model" in last.decision
 
 
 # --- few cells ---------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def deliver(
         if quality(refitted) >= best.quality:
             model, after = fitted, refitted
     known = candidates[0] if candidates[0].name == "base" else None
-    decision = _with_cause(explain(best, known, after, judged_on), run, after)
+    decision = _with_cause(explain(best, known, after, judged_on), run, after, judged_on)
     model = replace(
         model,
         image_diameter=data.image_diameter,
@@ -132,15 +132,16 @@ def _with_fitted_thresholds(
     return replace(model, instances=fit_thresholds(probabilities, painted, model, tuned))
 
 
-def _with_cause(decision: str, run: Optimization, after: Scores) -> str:
+def _with_cause(decision: str, run: Optimization, after: Scores, judged_on: str) -> str:
     """Name what went wrong, so that an empty or broken result is never delivered silently."""
     if run.broken:
         return f"Training was ended early because {run.broken}. {decision}"
     empty = after.overlap == 0 or (math.isnan(after.ap50) and after.f1 == 0)
     if empty:
+        otherwise = "" if run.fine_tuning else ", or start from a shipped model"
         return (
-            "The network finds none of the painted objects yet: train longer, paint more objects, "
-            f"or start from a shipped model. {decision}"
+            f"The network finds nothing of {judged_on} yet: train longer or paint more "
+            f"objects{otherwise}. {decision}"
         )
     return decision
 
