@@ -14,6 +14,9 @@ from napari_unet.core.winograd import Scratch, WideConvolution, is_faster
 
 logger = logging.getLogger(__name__)
 
+#: Packed weights of a layer that are kept, for several sizes of its map; one always is.
+_PACKED_BYTES = 16 * 2**20
+
 
 def folded_block(block: nn.Module) -> list[nn.Conv2d]:
     """Return the convolutions of a double convolution with batch norm folded into them."""
@@ -32,9 +35,9 @@ def folded_block(block: nn.Module) -> list[nn.Conv2d]:
 class Convolution:
     """An unpadded 3 x 3 convolution with bias and ReLU, on channels-last maps.
 
-    On the CPU, oneDNN's convolution with the ReLU fused into it and weights laid out once is used
-    where this PyTorch offers it. PyTorch's own entry point is slower, for one input channel ten
-    times. Wide layers are computed with fewer multiplications where that is faster, see
+    On the CPU, oneDNN's convolution with the ReLU fused into it and weights laid out beforehand is
+    used where this PyTorch offers it. PyTorch's own entry point is slower, for one input channel
+    ten times. Wide layers are computed with fewer multiplications where that is faster, see
     :mod:`napari_unet.core.winograd`.
 
     Parameters
@@ -58,7 +61,7 @@ class Convolution:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         on_cpu, wide = device.type == "cpu", is_faster(weight)
         self._wide = WideConvolution(weight, self._bias, scratch) if on_cpu and wide else None
-        self._packed = _packed(weight) if on_cpu and not wide else None
+        self._packed = _PackedWeights.of(weight) if on_cpu and not wide else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the map of a ``(1, C, y, x)`` map, 2 rows and columns smaller."""
@@ -66,7 +69,7 @@ class Convolution:
             return self._wide(x)
         if self._packed is None:
             return functional.relu_(functional.conv2d(x, self._weight, self._bias))
-        return _pointwise(x, self._packed, self._bias)
+        return _pointwise(x, self._packed.for_map(x), self._bias)
 
 
 class UpConvolution:
@@ -90,27 +93,48 @@ def _pointwise(x: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
     return result
 
 
-def _packed(weight: Tensor) -> Tensor | None:
-    """Return weights in oneDNN's own layout, or None where that does not work.
+class _PackedWeights:
+    """Weights in oneDNN's own layout, which depends on the size of the map that is convolved.
 
-    The operators are those of PyTorch's compiler, not public: they are tried on a small map
-    against the public convolution before they are trusted.
+    With the layout for another size the convolution can take 15 times as long (seen with 384
+    channels), so there is one for each size that is asked for.
     """
-    try:
-        shape = [1, weight.shape[1], 64, 64]
-        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, [0, 0], [1, 1], [1, 1], 1, shape
-        )
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+        self._most = max(1, _PACKED_BYTES // weight.nbytes)
+        self._held: dict[tuple[int, int], Tensor] = {}
+
+    @classmethod
+    def of(cls, weight: Tensor) -> _PackedWeights | None:
+        """Return the weights, or None where packing them does not work.
+
+        The operators are those of PyTorch's compiler, not public: they are tried on a small map
+        against the public convolution before they are trusted.
+        """
+        packed = cls(weight)
         x = torch.linspace(-1, 1, weight.shape[1] * 64).reshape(1, -1, 8, 8)
         x = x.contiguous(memory_format=torch.channels_last)
         bias = torch.zeros(weight.shape[0])
         expected = functional.relu(functional.conv2d(x, weight, bias))
-        got = _pointwise(x, packed, bias)
-    except (AttributeError, RuntimeError, TypeError) as error:
-        logger.debug("The fused convolution is not available: %s", error)
-        return None
-    tolerance: Any = 1e-5 * (1 + expected.abs().max())
-    if not torch.allclose(got, expected, rtol=1e-4, atol=float(tolerance)):
-        logger.debug("The fused convolution differs from the plain one; it is not used.")
-        return None
-    return packed
+        try:
+            got = _pointwise(x, packed.for_map(x), bias)
+        except (AttributeError, RuntimeError, TypeError) as error:
+            logger.debug("The fused convolution is not available: %s", error)
+            return None
+        tolerance: Any = 1e-5 * (1 + expected.abs().max())
+        if not torch.allclose(got, expected, rtol=1e-4, atol=float(tolerance)):
+            logger.debug("The fused convolution differs from the plain one; it is not used.")
+            return None
+        return packed
+
+    def for_map(self, x: Tensor) -> Tensor:
+        """Return the weights for maps of the size of ``x``."""
+        size = (x.shape[2], x.shape[3])
+        if size not in self._held:
+            if len(self._held) >= self._most:
+                self._held.pop(next(iter(self._held)))
+            self._held[size] = torch.ops.mkldnn._reorder_convolution_weight(
+                self._weight, [0, 0], [1, 1], [1, 1], 1, list(x.shape)
+            )
+        return self._held[size]
