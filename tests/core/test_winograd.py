@@ -9,35 +9,69 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from napari_unet.core import winograd
-from napari_unet.core.winograd import WideConvolution
+from napari_unet.core.packed import is_available
+from napari_unet.core.winograd import Scratch, WideConvolution, is_faster
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="no packed convolution in this PyTorch")
 
 
 def plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     return functional.relu(functional.conv2d(x.double(), weight.double(), bias.double()))
 
 
-@settings(max_examples=40)
+def random_map(channels: int, height: int, width: int) -> torch.Tensor:
+    x = torch.randn(1, channels, height, width)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     height=st.integers(3, 25),
     width=st.integers(3, 25),
     inputs=st.integers(1, 9),
     outputs=st.integers(1, 9),
-    group_bytes=st.sampled_from([1, 4000, 2**20]),
+    group_bytes=st.sampled_from([1, 10_000, 2**20]),
     seed=st.integers(0, 99),
 )
 def test_it_is_the_plain_convolution(
     height: int, width: int, inputs: int, outputs: int, group_bytes: int, seed: int
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, inputs, height, width, generator=generator)
-    x = x.contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
-    bias = torch.randn(outputs, generator=generator)
+    torch.manual_seed(seed)
+    x = random_map(inputs, height, width)
+    weight, bias = torch.randn(outputs, inputs, 3, 3), torch.randn(outputs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "_GROUP_BYTES", group_bytes)
         found = WideConvolution(weight, bias)(x)
     assert found.shape == (1, outputs, height - 2, width - 2)
+    assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.double(), plain(x, weight, bias), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [0, 2**30])
+def test_maps_of_several_sizes_share_layer_and_scratch(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filters are laid out for a size; what an earlier map left in the scratch must not show."""
+    monkeypatch.setattr(winograd, "_KEPT_BYTES", kept)
+    torch.manual_seed(0)
+    scratch = Scratch()
+    weights = [torch.randn(8, 8, 3, 3), torch.randn(12, 8, 3, 3)]
+    layers = [WideConvolution(w, torch.zeros(len(w)), scratch) for w in weights]
+    for size in [(40, 40), (38, 40), (9, 21), (40, 40), (5, 70)]:
+        x = random_map(8, *size)
+        for layer, weight in zip(layers, weights, strict=True):
+            truth = plain(x, weight, torch.zeros(len(weight)))
+            torch.testing.assert_close(layer(x).double(), truth, atol=1e-4, rtol=1e-5)
+
+
+def test_a_map_with_a_row_less_needs_no_new_layout() -> None:
+    """The lowest stripe of a map often has a few rows less than the others."""
+    layer = WideConvolution(torch.randn(8, 8, 3, 3), torch.zeros(8))
+    layer(random_map(8, 38, 40))  # 9 rows of blocks
+    layer(random_map(8, 34, 40))  # 8
+    assert len(layer._filters) == 1
+    layer(random_map(8, 18, 40))  # 4
+    assert len(layer._filters) == 2
 
 
 @pytest.mark.parametrize("channels", [128, 512])
@@ -49,28 +83,31 @@ def test_rounding_is_that_of_a_plain_convolution_in_kind(channels: int) -> None:
     weight = torch.randn(channels, channels, 3, 3, generator=generator) / (9 * channels) ** 0.5
     bias = torch.randn(channels, generator=generator)
     truth = plain(x, weight, bias)
-    usual = (functional.relu(functional.conv2d(x, weight, bias)) - truth).abs().max()
-    found = (WideConvolution(weight, bias)(x) - truth).abs().max()
-    assert found < 8 * usual
-    assert found < 1e-5
+    usual = functional.relu(functional.conv2d(x, weight, bias)) - truth
+    found = WideConvolution(weight, bias)(x) - truth
+    assert found.square().mean().sqrt() < 5 * usual.square().mean().sqrt()
+    assert found.abs().max() < 2e-5
 
 
 def test_a_window_of_a_larger_map_is_taken() -> None:
     """Stripes and crops are views of larger maps."""
-    x = torch.rand(1, 4, 30, 30).contiguous(memory_format=torch.channels_last)
+    x = random_map(4, 30, 30)
     weight, bias = torch.randn(3, 4, 3, 3), torch.zeros(3)
     view = x[:, :, 5:20, 3:22]
     found = WideConvolution(weight, bias)(view)
     torch.testing.assert_close(found.double(), plain(view, weight, bias), atol=1e-4, rtol=1e-5)
-    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("intel", [True, False])
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "wide"), [(256, 128, True), (128, 256, False), (512, 64, False)]
+    ("inputs", "outputs", "height", "width", "faster"),
+    [
+        (256, 128, 34, 130, True),
+        (128, 256, 34, 130, True),
+        (128, 128, 34, 130, False),
+        (512, 512, 30, 30, False),
+    ],
 )
-def test_it_is_used_for_wide_layers_where_matrix_products_are_fast(
-    inputs: int, outputs: int, wide: bool, intel: bool, monkeypatch: pytest.MonkeyPatch
+def test_it_is_used_for_wide_layers_and_maps_of_some_size(
+    inputs: int, outputs: int, height: int, width: int, faster: bool
 ) -> None:
-    monkeypatch.setattr(winograd, "made_by_intel", lambda: intel)
-    assert winograd.is_faster(torch.empty(outputs, inputs, 3, 3)) == (wide and intel)
+    assert is_faster(torch.empty(outputs, inputs, 3, 3), height, width) == faster

@@ -1,0 +1,88 @@
+"""oneDNN's convolution with weights laid out beforehand, on the CPU.
+
+PyTorch's public convolution brings the weights into oneDNN's layout at each call, does not fuse
+the ReLU, and is slow for one input channel and for 1 x 1 filters. The operators used here are
+those of PyTorch's compiler, not public: :func:`is_available` tries them before they are trusted.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+logger = logging.getLogger(__name__)
+
+#: Weights of a layer that are kept laid out for several sizes of its map, in bytes.
+_KEPT_BYTES = 16 * 2**20
+_Layout = tuple[int, int, int]
+
+
+class PackedWeights:
+    """Weights of one layer in oneDNN's own layout.
+
+    The layout depends on the size of the map that is convolved and on the number of threads. With
+    that of another size the convolution can take 15 times as long (seen with 384 and 512
+    channels), so there is one for each that is asked for.
+
+    Parameters
+    ----------
+    weight
+        ``(K, C, y, x)`` float32, on the CPU.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight.contiguous(memory_format=torch.channels_last)
+        self._most = max(1, _KEPT_BYTES // weight.nbytes)
+        self._held: dict[_Layout, Tensor] = {}
+
+    def convolve(self, x: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+        """Return the unpadded convolution of a ``(1, C, y, x)`` channels-last map."""
+        layout = (x.shape[2], x.shape[3], torch.get_num_threads())
+        if layout not in self._held:
+            if len(self._held) >= self._most:
+                self._held.pop(next(iter(self._held)))
+            self._held[layout] = pack(self._weight, x)
+        return convolve(x, self._held[layout], bias, relu=relu)
+
+
+def pack(weight: Tensor, x: Tensor) -> Tensor:
+    """Lay weights ``(K, C, y, x)`` out for maps of the size of ``x``."""
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        weight, [0, 0], [1, 1], [1, 1], 1, list(x.shape)
+    )
+    return packed
+
+
+def convolve(
+    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
+    """Return the unpadded convolution with weights from :func:`pack`."""
+    then = "relu" if relu else "none"
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, packed, bias, [0, 0], [1, 1], [1, 1], 1, then, [], ""
+    )
+    return result
+
+
+@functools.cache
+def is_available() -> bool:
+    """Return whether this PyTorch has the operators, and whether they are right."""
+    for inputs, side in ((1, 3), (16, 3), (16, 1)):
+        weight = torch.linspace(-1, 1, 8 * inputs * side**2).reshape(8, inputs, side, side)
+        bias = torch.linspace(-0.1, 0.1, 8)
+        x = torch.linspace(-1, 1, inputs * 64).reshape(1, inputs, 8, 8)
+        x = x.contiguous(memory_format=torch.channels_last)
+        expected = functional.relu(functional.conv2d(x, weight, bias))
+        try:
+            found = PackedWeights(weight).convolve(x, bias, relu=True)
+        except (AttributeError, RuntimeError, TypeError) as error:
+            logger.debug("The packed convolution is not available: %s", error)
+            return False
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
+            logger.debug("The packed convolution differs from the plain one; it is not used.")
+            return False
+    return True
