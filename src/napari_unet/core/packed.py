@@ -17,7 +17,7 @@ from torch.nn import functional
 logger = logging.getLogger(__name__)
 
 #: Weights of a layer that are kept laid out for several sizes of its map, in bytes.
-_KEPT_BYTES = 16 * 2**20
+_KEPT_BYTES = 8 * 2**20
 _Layout = tuple[int, int, int]
 
 

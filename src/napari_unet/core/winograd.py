@@ -27,7 +27,7 @@ _FEWEST_BLOCKS = 128
 #: Bytes of the sums of pixels of one group of rows.
 _GROUP_BYTES = 20 * 2**20
 #: Filters of a layer that are kept laid out for several sizes of group, in bytes.
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES = 24 * 2**20
 _INNER, _OUTER = 0.75, 1.5
 _INNER_2, _OUTER_2 = _INNER**2, _OUTER**2
 
