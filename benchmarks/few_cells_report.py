@@ -22,6 +22,9 @@ REFERENCE_CELLS, REFERENCE_BUDGET = 20, 60.0
 _GOALS = {"SEM": 0.55, "phase": 0.35, "histology_purple": 0.55}
 
 
+_SHARED = "Only seeds that were run for all columns: the columns belong to the same images."
+
+
 @dataclass(frozen=True)
 class Series:
     """One line of the tables and, with a colour, of the figure."""
@@ -113,6 +116,7 @@ def text(rows: list[Row], conditions: str) -> str:
             _grid(at_budget, cells, "cells", lambda row: row.ap50),
             f"## AP75 by painted cells, {near_budget:g} s",
             _grid(at_budget, cells, "cells", lambda row: row.ap75),
+            _SHARED,
         ]
     if len(budgets) > 1:
         parts += [
@@ -120,6 +124,7 @@ def text(rows: list[Row], conditions: str) -> str:
             _grid(at_cells, budgets, "budget", lambda row: row.ap50, unit=" s"),
             f"## AP75 by training time, {near_cells} cells",
             _grid(at_cells, budgets, "budget", lambda row: row.ap75, unit=" s"),
+            _SHARED,
         ]
     unpainted = [row for row in rows if row.cells == 0]
     if unpainted:
@@ -131,6 +136,21 @@ def text(rows: list[Row], conditions: str) -> str:
     if failed:
         parts.append("Failed, counted as nothing found: " + "; ".join(failed) + ".")
     return "\n\n".join(parts)
+
+
+def comparable(rows: list[Row], axis: str, values: Sequence[float]) -> list[Row]:
+    """Keep the seeds that were run for every value of an axis.
+
+    Each seed paints on another image: columns and points of a curve must belong to the same ones.
+    Without a seed that all values share, all are kept.
+    """
+    kept: list[Row] = []
+    for kind in kinds_of(rows):
+        here = list(select(rows, kind=kind))
+        seeds = [{r.seed for r in select(OURS.of(here), **{axis: value})} for value in values]
+        shared = set.intersection(*seeds) if seeds else set()
+        kept += [row for row in here if row.seed in shared or not shared]
+    return kept
 
 
 def _nearest(values: Sequence[float], wanted: float) -> float:
@@ -180,6 +200,7 @@ def _grid(
     unit: str = "",
 ) -> str:
     """One line per kind and method, one column per value of an axis."""
+    rows = comparable(rows, axis, values)
     lines = []
     for kind in kinds_of(rows):
         for series in SERIES:
@@ -253,6 +274,7 @@ def figure(rows: list[Row], path: Path) -> None:
 
 def _curves(axes: Axes, rows: list[Row], axis: str, values: Sequence[float]) -> None:
     """Draw mean and one standard deviation of every series that has a colour."""
+    rows = comparable(rows, axis, values)
     for series in SERIES:
         own = series.of(rows) if series.colour else []
         points: list[tuple[float, float, float]] = []

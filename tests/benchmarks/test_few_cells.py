@@ -17,7 +17,7 @@ from benchmarks.few_cells_data import (
     seed_cell,
 )
 from benchmarks.few_cells_methods import Counts, Job, count
-from benchmarks.few_cells_report import figure, mean_and_spread, text
+from benchmarks.few_cells_report import comparable, figure, mean_and_spread, text
 from benchmarks.few_cells_rows import Results, Row, newest, pooled, select
 from training.base_data import AnnotatedImage, read_collection
 
@@ -242,6 +242,16 @@ class TestReport:
         # Change against the base at 5 / 10, per seed +0.1 and +0.136; the worst is +0.1.
         assert "+0.12 (+0.10)" in report
         assert "measured today" in report
+
+    def test_columns_belong_to_the_same_seeds(self) -> None:
+        rows = rows_of_a_grid()
+        missing = [r for r in rows if not (r.seed == 1 and r.cells == 5 and r.method == "tuned")]
+        kept = comparable(missing, "cells", [5, 20])
+        assert {row.seed for row in kept} == {0}
+        assert {row.method for row in kept} == {"tuned", "base", "otsu"}
+        assert comparable(rows, "cells", [5, 20]) == rows
+        without_ours = [row for row in rows if row.method == "otsu"]
+        assert comparable(without_ours, "cells", [5, 20]) == without_ours
 
     def test_failed_and_short_runs_are_named(self) -> None:
         rows = rows_of_a_grid()
