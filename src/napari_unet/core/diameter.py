@@ -30,8 +30,9 @@ _LARGEST_SIDE = 2048
 _DETAIL_SIDE = 256
 #: Objects this many times larger or smaller than the model's (as a logarithm) count 0.6 as much.
 _TOLERANCE = 0.35
-#: Images of one user mostly have one magnification: spread of sizes, as a power of two.
-_EXPECTED_OCTAVES = 0.6
+#: Images of one user mostly have similar sizes: their spread, as a power of two. Wide, so that it
+#: only outvotes estimates that are far off: at 0.6 it held back right ones, too.
+_EXPECTED_OCTAVES = 1.5
 _SMALLEST_OBJECT = 5.0
 #: Predicted objects are a little larger than painted ones, and some are merged: median over the
 #: training images of the base model.
