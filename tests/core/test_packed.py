@@ -36,7 +36,7 @@ def test_every_size_of_map_gets_the_plain_convolution(
         torch.testing.assert_close(weights.convolve(x, bias), plain, atol=1e-4, rtol=1e-4)
         found = weights.convolve(x, bias, relu=True)
         torch.testing.assert_close(found, plain.clamp(min=0), atol=1e-4, rtol=1e-4)
-    assert len(weights._held) == (1 if kept == 0 else len(set(SIZES)))
+    assert len(weights._layouts) == (1 if kept == 0 else len(set(SIZES)))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_there_is_a_layout_for_each_size_and_number_of_threads() -> None:
     for count, size in [(1, (9, 21)), (1, (9, 21)), (1, (9, 22)), (2, (9, 21))]:
         torch.set_num_threads(count)
         weights.convolve(map_of(8, size))
-        layouts.append(len(weights._held))
+        layouts.append(len(weights._layouts))
     assert layouts == [1, 1, 2, 3]
 
 

@@ -69,9 +69,9 @@ def test_a_map_with_a_row_less_needs_no_new_layout() -> None:
     layer = WideConvolution(torch.randn(8, 8, 3, 3), torch.zeros(8))
     layer(random_map(8, 38, 40))  # 9 rows of blocks
     layer(random_map(8, 34, 40))  # 8
-    assert len(layer._filters) == 1
+    assert len(layer._layouts) == 1
     layer(random_map(8, 18, 40))  # 4
-    assert len(layer._filters) == 2
+    assert len(layer._layouts) == 2
 
 
 @pytest.mark.parametrize("channels", [128, 512])
@@ -86,7 +86,8 @@ def test_rounding_is_that_of_a_plain_convolution_in_kind(channels: int) -> None:
     usual = functional.relu(functional.conv2d(x, weight, bias)) - truth
     found = WideConvolution(weight, bias)(x) - truth
     assert found.square().mean().sqrt() < 5 * usual.square().mean().sqrt()
-    assert found.abs().max() < 2e-5
+    assert found.abs().max() < 8 * usual.abs().max()
+    assert found.abs().max() < 1e-5
 
 
 def test_a_window_of_a_larger_map_is_taken() -> None:
@@ -96,6 +97,7 @@ def test_a_window_of_a_larger_map_is_taken() -> None:
     view = x[:, :, 5:20, 3:22]
     found = WideConvolution(weight, bias)(view)
     torch.testing.assert_close(found.double(), plain(view, weight, bias), atol=1e-4, rtol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +20,38 @@ logger = logging.getLogger(__name__)
 
 #: Weights of a layer that are kept laid out for several sizes of its map, in bytes.
 _KEPT_BYTES = 8 * 2**20
-_Layout = tuple[int, int, int]
+_Packed = TypeVar("_Packed")
+
+
+class Layouts(Generic[_Packed]):
+    """Weights laid out for the sizes of map asked for last, and for the number of threads.
+
+    Parameters
+    ----------
+    most
+        Layouts that are kept; one always is.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most)
+        self._held: dict[tuple[int, int, int], _Packed] = {}
+
+    def get(self, height: int, width: int, make: Callable[[], _Packed]) -> _Packed:
+        """Return the layout for a size; it is made when it is not there."""
+        layout = (height, width, torch.get_num_threads())
+        if layout not in self._held:
+            if len(self._held) >= self._most:
+                self._held.pop(next(iter(self._held)))
+            self._held[layout] = make()
+        return self._held[layout]
+
+    def heights(self, width: int) -> list[int]:
+        """Return the heights there are layouts for, with that width and number of threads."""
+        now = torch.get_num_threads()
+        return [high for high, wide, threads in self._held if (wide, threads) == (width, now)]
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 class PackedWeights:
@@ -36,17 +69,12 @@ class PackedWeights:
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self._most = max(1, _KEPT_BYTES // weight.nbytes)
-        self._held: dict[_Layout, Tensor] = {}
+        self._layouts: Layouts[Tensor] = Layouts(_KEPT_BYTES // weight.nbytes)
 
     def convolve(self, x: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
         """Return the unpadded convolution of a ``(1, C, y, x)`` channels-last map."""
-        layout = (x.shape[2], x.shape[3], torch.get_num_threads())
-        if layout not in self._held:
-            if len(self._held) >= self._most:
-                self._held.pop(next(iter(self._held)))
-            self._held[layout] = pack(self._weight, x)
-        return convolve(x, self._held[layout], bias, relu=relu)
+        packed = self._layouts.get(x.shape[2], x.shape[3], lambda: pack(self._weight, x))
+        return convolve(x, packed, bias, relu=relu)
 
 
 def pack(weight: Tensor, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from napari_unet.core.packed import convolve, pack
+from napari_unet.core.packed import Layouts, convolve, pack
 
 #: Layers with fewer products per pixel are about as fast, or faster, with a plain convolution.
 FEWEST_PRODUCTS = 256 * 128
@@ -80,8 +80,7 @@ class WideConvolution:
         self._weight, self._bias = weight, bias
         self._outputs, self._inputs = weight.shape[:2]
         self._scratch = scratch or Scratch()
-        self._most = max(1, _KEPT_BYTES // (4 * weight.nbytes))
-        self._filters: dict[tuple[int, int, int], list[Tensor]] = {}
+        self._layouts: Layouts[list[Tensor]] = Layouts(_KEPT_BYTES // (4 * weight.nbytes))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the map of a ``(1, C, y, x)`` map, 2 rows and columns smaller."""
@@ -90,7 +89,7 @@ class WideConvolution:
         result = x.new_empty(1, height, width, self._outputs)
         pixels = x[0].permute(1, 2, 0)
         rows = self._rows_at_once(-(-height // 4), columns)
-        filters = self._filters_for(rows, columns)
+        filters = self._layouts.get(rows, columns, lambda: self._filters(rows, columns))
         for first in range(0, height, 4 * rows):
             sums = self._pixel_sums(pixels[first : first + 4 * rows + 2], rows, columns)
             products = [convolve(part, each) for part, each in zip(sums, filters, strict=True)]
@@ -108,24 +107,13 @@ class WideConvolution:
         widest = max(self._inputs, self._outputs)
         groups = max(1, round(4 * 36 * rows * columns * widest / _GROUP_BYTES))
         wanted = -(-rows // groups)
-        threads = torch.get_num_threads()
-        known = [
-            held
-            for held, wide, used in self._filters
-            if (wide, used) == (columns, threads) and wanted <= held <= 1.25 * wanted
-        ]
-        return min(known, default=wanted)
+        known = self._layouts.heights(columns)
+        return min((n for n in known if wanted <= n <= 1.25 * wanted), default=wanted)
 
-    def _filters_for(self, rows: int, columns: int) -> list[Tensor]:
+    def _filters(self, rows: int, columns: int) -> list[Tensor]:
         """Return the 36 filters ``(K, C, 1, 1)``, laid out for groups of that size."""
-        layout = (rows, columns, torch.get_num_threads())
-        if layout not in self._filters:
-            if len(self._filters) >= self._most:
-                self._filters.pop(next(iter(self._filters)))
-            sums = _filter_sums(self._weight)
-            x = self._scratch.take("sums", 1, 1, rows * columns, self._inputs).permute(0, 3, 1, 2)
-            self._filters[layout] = [pack(each[:, :, None, None], x) for each in sums]
-        return self._filters[layout]
+        x = self._scratch.take("sums", 1, 1, rows * columns, self._inputs).permute(0, 3, 1, 2)
+        return [pack(each[:, :, None, None], x) for each in _filter_sums(self._weight)]
 
     def _pixel_sums(self, x: Tensor, rows: int, columns: int) -> list[Tensor]:
         """Return the 36 sums of pixels of each block of 6 x 6, each ``(1, C, 1, blocks)``."""
@@ -164,10 +152,9 @@ class WideConvolution:
 def _filter_sums(weight: Tensor) -> Tensor:
     """Return the 36 sums of the weights of each filter ``(K, C, 3, 3)``, as ``(36, K, C)``."""
     sums = [[1 / (_INNER_2 * _OUTER_2), 0, 0]]
-    for square, other in ((_INNER_2, _OUTER_2), (_OUTER_2, _INNER_2)):
-        share = 1 / (2 * square * (square - other))
-        point = math.sqrt(square)
-        sums += [[share, sign * point * share, square * share] for sign in (1, -1)]
+    for point, other in ((_INNER, _OUTER_2), (_OUTER, _INNER_2)):
+        share = 1 / (2 * point**2 * (point**2 - other))
+        sums += [[share, sign * point * share, point**2 * share] for sign in (1, -1)]
     along_one = torch.tensor([*sums, [0, 0, 1]], dtype=torch.float64)
     along_both = torch.kron(along_one, along_one)
     taps = weight.permute(2, 3, 0, 1).reshape(9, -1).double()
