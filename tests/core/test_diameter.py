@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from napari_unet.core.diameter import (
     CANDIDATES,
+    SizeEvidence,
     estimate_diameter,
     median_diameter,
     object_diameters,
@@ -146,6 +147,30 @@ def test_every_candidate_is_tried_and_scored(sized_model: Model) -> None:
     assert all(0 <= evidence.score <= 1 for evidence in found)
     best = max(found, key=lambda evidence: evidence.score)
     assert best.candidate == pytest.approx(28, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        # 10 px objects of a real image, and one blob that a single candidate sees.
+        ([0.031, 0.026, 0.033, 0.006, 0.001, 0, 0, 0, 0.001, 0.077], CANDIDATES[2]),
+        # A large object: its neighbour sees it, too.
+        ([0.031, 0.026, 0.033, 0.006, 0.001, 0, 0, 0, 0.05, 0.077], CANDIDATES[9]),
+        # Only one candidate finds anything at all.
+        ([0, 0, 0, 0, 0, 0.02, 0, 0, 0, 0], CANDIDATES[5]),
+    ],
+)
+def test_what_one_candidate_sees_alone_is_a_coincidence(
+    sized_model: Model, monkeypatch: pytest.MonkeyPatch, scores: list[float], expected: float
+) -> None:
+    evidence = [
+        SizeEvidence(candidate, score, candidate if score else None)
+        for candidate, score in zip(CANDIDATES, scores, strict=True)
+    ]
+    monkeypatch.setattr(
+        "napari_unet.core.diameter.size_evidence", lambda *_args, **_options: iter(evidence)
+    )
+    assert estimate_diameter(sized_model, as_plane(np.zeros((9, 9)))) == expected
 
 
 def test_gray_is_shown_to_a_network_of_colours(sized_model: Model) -> None:

@@ -79,11 +79,7 @@ def deliver(
             model, after = fitted, refitted
     known = candidates[0] if candidates[0].name == "base" else None
     decision = _with_cause(explain(best, known, after, judged_on), run, after, judged_on)
-    model = replace(
-        model,
-        image_diameter=data.image_diameter,
-        training=_summary(run, data, before, after),
-    )
+    model = replace(model, training=_summary(run, data, before, after))
     return Delivery(model, after, decision)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,7 @@ _LARGEST_SIDE = 2048
 _DETAIL_SIDE = 256
 #: Objects this many times larger or smaller than the model's (as a logarithm) count 0.6 as much.
 _TOLERANCE = 0.35
-#: Images of one user mostly have similar sizes: their spread, as a power of two. Wide, so that it
-#: only outvotes estimates that are far off: at 0.6 it held back right ones, too.
-_EXPECTED_OCTAVES = 1.5
 _SMALLEST_OBJECT = 5.0
-#: Predicted objects are a little larger than painted ones, and some are merged: median over the
-#: training images of the base model.
-_BIAS = 1.0
 
 
 def object_diameters(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -111,20 +105,25 @@ def estimate_diameter(
         Diameter in image pixels; None when the model does not match sizes or finds nothing.
     """
     found = list(size_evidence(model, plane, settings=settings, scale=scale, cancelled=cancelled))
-    found = [evidence for evidence in found if evidence.measured is not None]
-    if not found:
-        return None
-    best = max(found, key=lambda evidence: evidence.score * _expectation(model, evidence))
-    assert best.measured is not None
-    return best.measured / _BIAS
+    weighed = [
+        (support, each.score, each.measured)
+        for each, support in zip(found, _supported(found), strict=True)
+        if each.measured is not None
+    ]
+    return max(weighed, key=lambda each: each[:2])[2] if weighed else None
 
 
-def _expectation(model: Model, evidence: SizeEvidence) -> float:
-    """Weigh a candidate by how far it is from the images the model was last trained on."""
-    if model.image_diameter is None:
-        return 1.0
-    octaves = np.log2(evidence.candidate / _BIAS / model.image_diameter)
-    return float(np.exp(-0.5 * (octaves / _EXPECTED_OCTAVES) ** 2))
+def _supported(evidence: Sequence[SizeEvidence]) -> list[float]:
+    """Return the scores, each limited to what its two neighbours reach together.
+
+    Objects that are there are found at neighbouring scales as well. What a single one sees, most
+    often one blob in an image shrunk to a stamp, is a coincidence.
+    """
+    scores = [0.0, *(each.score for each in evidence), 0.0]
+    return [
+        min(score, before + after)
+        for before, score, after in zip(scores, scores[1:], scores[2:], strict=False)
+    ]
 
 
 def size_evidence(

@@ -36,9 +36,6 @@ class Model:
     diameter
         Median object diameter at the scale the network sees, in pixels; None when object size is
         not matched (always in task ``classes``).
-    image_diameter
-        Median object diameter, in image pixels, of the images it was last trained on: the first
-        guess for other images. None where that says nothing, as for the shipped models.
     pixel_size
         Size of a pixel of the images trained on, in ``pixel_unit``; None when unknown.
     pixel_unit
@@ -56,7 +53,6 @@ class Model:
     channels: ChannelMode = "as_is"
     normalization: Normalization = Normalization()
     diameter: float | None = None
-    image_diameter: float | None = None
     pixel_size: float | None = None
     pixel_unit: str = ""
     instances: InstanceSettings = InstanceSettings()

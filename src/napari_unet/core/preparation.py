@@ -76,9 +76,8 @@ class PreparedData:
         Regions with the objects held back; empty when there were too few.
     painted
         Regions with all that was painted.
-    diameter, image_diameter
-        Median object diameter at the network's scale and in image pixels; None in task
-        ``classes``.
+    diameter
+        Median object diameter at the network's scale; None in task ``classes``.
     channels
         Channels of the images.
     n_classes
@@ -92,7 +91,6 @@ class PreparedData:
     validation_objects: int
     trained_pixels: int
     diameter: float | None
-    image_diameter: float | None
     channels: int
     n_classes: int
     warnings: tuple[str, ...]
@@ -172,7 +170,6 @@ def prepare(
         validation_objects=sum(part.held_objects for part in parts),
         trained_pixels=sum(target.counts.trained for target in trained),
         diameter=diameter,
-        image_diameter=diameter and float(diameter / np.median(factors)),
         channels=planes[0].plane.channels,
         n_classes=max(2, *(target.n_classes for target in trained)),
         warnings=tuple(dict.fromkeys(text for target in targets for text in target.warnings)),
