@@ -18,8 +18,10 @@ ANCHOR_STRENGTH = 2.0
 #: Share of the tuned weights in the mixture that is tried in the end.
 MIXTURE = 0.5
 #: A handful of cells is a noisy judge: mixed and tuned weights must win by this much (over a
-#: base that fails, over a trustworthy base).
-MARGINS = {"mixture": (0.01, 0.05), "tuned": (0.02, 0.15)}
+#: base that fails, over a trustworthy base) on cells held back,
+MARGINS = {"mixture": (0.0, 0.0), "tuned": (0.02, 0.15)}
+#: and by this much on cells that were trained on, which anything learns by heart.
+MARGINS_ON_TRAINED = {"mixture": (0.01, 0.05), "tuned": (0.5, 0.5)}
 
 
 def trust(base: Scores | None) -> float:
@@ -91,7 +93,8 @@ def margin(name: str, trusted: float, *, held_back: bool) -> float:
     """Return the gain in quality that a candidate must show over the base.
 
     A mixture that is no worse than the base on cells held back is mostly better elsewhere, so
-    there it need not win by more; cells that were trained on flatter it.
+    there it need not win by more. Cells that were trained on flatter it, and the tuned weights so
+    much that they count only where base and mixture find next to nothing.
 
     Parameters
     ----------
@@ -102,9 +105,7 @@ def margin(name: str, trusted: float, *, held_back: bool) -> float:
     held_back
         Whether the judged cells were kept out of training.
     """
-    if name == "mixture" and held_back:
-        return 0.0
-    low, high = MARGINS.get(name, (0.0, 0.0))
+    low, high = (MARGINS if held_back else MARGINS_ON_TRAINED).get(name, (0.0, 0.0))
     return low + (high - low) * trusted
 
 
