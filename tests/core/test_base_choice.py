@@ -1,0 +1,87 @@
+"""Which model training starts from."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core import base_choice
+from napari_unet.core.base_choice import GENERALIST, choose_base
+from napari_unet.core.model import Model
+from napari_unet.core.pairs import AnnotatedPlane, TrainingPair, annotated_planes
+from napari_unet.core.settings import AnnotationSettings, TrainSettings
+from tests.core.small_training import nuclei, small
+
+
+def planes(cells: int) -> list[AnnotatedPlane]:
+    image, labels = nuclei()
+    return annotated_planes([(image, np.where(labels <= cells, labels, 0))])
+
+
+@pytest.fixture
+def able(bright_model: Model) -> Model:
+    return replace(bright_model, diameter=14.0)
+
+
+@pytest.fixture
+def blind(able: Model) -> Model:
+    """Finds nothing anywhere."""
+    net = copy.deepcopy(able.net)
+    with torch.no_grad():
+        net.classifier.weight.zero_()
+        assert net.classifier.bias is not None
+        net.classifier.bias.copy_(torch.tensor([1.0, -1.0]))
+    return replace(able, net=net)
+
+
+def test_a_model_that_finds_the_cells_is_taken(able: Model, blind: Model) -> None:
+    models = [replace(able, name="special"), replace(blind, name=GENERALIST)]
+    chosen = choose_base(planes(9), small(), models)
+    assert chosen is not None and chosen.name == "special"
+
+
+@pytest.mark.parametrize("names", [("special", GENERALIST), (GENERALIST, "special")])
+def test_of_equals_the_generalist_is_taken(able: Model, names: tuple[str, str]) -> None:
+    chosen = choose_base(planes(9), small(), [replace(able, name=name) for name in names])
+    assert chosen is not None and chosen.name == GENERALIST
+
+
+@pytest.mark.parametrize(
+    ("cells", "lead", "expected"),
+    [
+        # Real cases in which a special model led on the painted cells and found nothing elsewhere,
+        (1, 0.54, GENERALIST),
+        (3, 0.22, GENERALIST),
+        (5, 0.06, GENERALIST),
+        # and some in which it was the better one.
+        (3, 0.36, "special"),
+        (5, 0.23, "special"),
+        (9, 0.14, "special"),
+    ],
+)
+def test_a_lead_of_less_than_one_cell_is_a_coincidence(
+    able: Model, monkeypatch: pytest.MonkeyPatch, cells: int, lead: float, expected: str
+) -> None:
+    def agreement(model: Model, _planes: object, _settings: TrainSettings) -> float:
+        return 0.3 + lead if model.name == "special" else 0.3
+
+    monkeypatch.setattr(base_choice, "_agreement", agreement)
+    models = [replace(able, name="special"), replace(able, name=GENERALIST)]
+    chosen = choose_base(planes(cells), small(), models)
+    assert chosen is not None and chosen.name == expected
+
+
+def test_models_of_other_channels_do_not_stand_for_election(able: Model) -> None:
+    image, labels = nuclei()
+    pair = annotated_planes([TrainingPair(np.stack([image] * 2, axis=-1), labels, channel_axis=-1)])
+    assert choose_base(pair, small(), [able]) is None
+    assert choose_base(planes(9), small(), [able]) is able
+
+
+def test_classes_are_not_judged(able: Model, blind: Model) -> None:
+    settings = small(annotation=AnnotationSettings(task="classes"))
+    assert choose_base(planes(9), settings, [blind, able]) is blind
