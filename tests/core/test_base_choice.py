@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.core.small_training import nuclei, small
 
 from napari_unet.core import base_choice
 from napari_unet.core.base_choice import GENERALIST, choose_base
 from napari_unet.core.model import Model
 from napari_unet.core.pairs import AnnotatedPlane, TrainingPair, annotated_planes
 from napari_unet.core.settings import AnnotationSettings, TrainSettings
-from tests.core.small_training import nuclei, small
 
 
 def planes(cells: int) -> list[AnnotatedPlane]:
