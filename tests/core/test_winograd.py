@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from napari_unet.core import winograd
 from napari_unet.core.packed import is_available
-from napari_unet.core.winograd import Scratch, WideConvolution, is_faster
+from napari_unet.core.winograd import Scratch, WideConvolution, best_grid, is_faster
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="no packed convolution in this PyTorch")
 
@@ -30,17 +30,17 @@ def random_map(channels: int, height: int, width: int) -> torch.Tensor:
     width=st.integers(3, 25),
     inputs=st.integers(1, 9),
     outputs=st.integers(1, 9),
-    group_bytes=st.sampled_from([1, 10_000, 2**20]),
+    largest=st.sampled_from([1, 4, 7, 256]),
     seed=st.integers(0, 99),
 )
 def test_it_is_the_plain_convolution(
-    height: int, width: int, inputs: int, outputs: int, group_bytes: int, seed: int
+    height: int, width: int, inputs: int, outputs: int, largest: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
     x = random_map(inputs, height, width)
     weight, bias = torch.randn(outputs, inputs, 3, 3), torch.randn(outputs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd, "_GROUP_BYTES", group_bytes)
+        patch.setattr(winograd, "_LARGEST_GROUP", largest)
         found = WideConvolution(weight, bias)(x)
     assert found.shape == (1, outputs, height - 2, width - 2)
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -64,14 +64,26 @@ def test_maps_of_several_sizes_share_layer_and_scratch(
             torch.testing.assert_close(layer(x).double(), truth, atol=1e-4, rtol=1e-5)
 
 
-def test_a_map_with_a_row_less_needs_no_new_layout() -> None:
-    """The lowest stripe of a map often has a few rows less than the others."""
+def test_a_lower_map_needs_no_new_layout() -> None:
+    """The lowest stripe of a map often has fewer rows than the others."""
     layer = WideConvolution(torch.randn(8, 8, 3, 3), torch.zeros(8))
-    layer(random_map(8, 38, 40))  # 9 rows of blocks
-    layer(random_map(8, 34, 40))  # 8
+    layer(random_map(8, 38, 138))  # 9 rows of 34 blocks
+    layer(random_map(8, 26, 138))  # 6
     assert len(layer._layouts) == 1
-    layer(random_map(8, 18, 40))  # 4
+    layer(random_map(8, 6, 38))  # 1 of 9: too much would be computed for nothing
     assert len(layer._layouts) == 2
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 256), st.booleans())
+def test_a_grid_covers_a_map_once(height: int, width: int, most: int, full: bool) -> None:
+    grid = best_grid(height, width, most, full)
+    computed = torch.zeros(4 * grid.rows, 4 * grid.columns, dtype=torch.int32)
+    for top, left, rows, columns in grid.groups():
+        assert 0 < rows * columns <= grid.group <= most
+        computed[top : top + 4 * rows, left : left + 4 * columns] += 1
+    assert (computed == 1).all()
+    assert (grid.rows, grid.columns) == (-(-height // 4), -(-width // 4))
 
 
 @pytest.mark.parametrize("channels", [128, 512])
@@ -101,15 +113,23 @@ def test_a_window_of_a_larger_map_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "height", "width", "faster"),
+    ("inputs", "outputs", "side", "processors"),
     [
-        (256, 128, 34, 130, True),
-        (128, 256, 34, 130, True),
-        (128, 128, 34, 130, False),
-        (512, 512, 30, 30, False),
+        (256, 128, 50, {"AVX512", "AVX2", "DEFAULT"}),
+        (128, 256, 50, {"AVX512", "AVX2", "DEFAULT"}),
+        (128, 128, 50, {"AVX2", "DEFAULT"}),
+        (128, 64, 50, set()),
+        (512, 512, 30, set()),
     ],
 )
 def test_it_is_used_for_wide_layers_and_maps_of_some_size(
-    inputs: int, outputs: int, height: int, width: int, faster: bool
+    inputs: int,
+    outputs: int,
+    side: int,
+    processors: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert is_faster(torch.empty(outputs, inputs, 3, 3), height, width) == faster
+    weight = torch.empty(outputs, inputs, 3, 3)
+    for processor in ("AVX512", "AVX2", "DEFAULT"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=processor: name)
+        assert is_faster(weight, side, side) == (processor in processors)

@@ -45,11 +45,6 @@ class Layouts(Generic[_Packed]):
             self._held[layout] = make()
         return self._held[layout]
 
-    def heights(self, width: int) -> list[int]:
-        """Return the heights there are layouts for, with that width and number of threads."""
-        now = torch.get_num_threads()
-        return [high for high, wide, threads in self._held if (wide, threads) == (width, now)]
-
     def __len__(self) -> int:
         return len(self._held)
 
@@ -77,21 +72,21 @@ class PackedWeights:
         return convolve(x, packed, bias, relu=relu)
 
 
-def pack(weight: Tensor, x: Tensor) -> Tensor:
-    """Lay weights ``(K, C, y, x)`` out for maps of the size of ``x``."""
+def pack(weight: Tensor, x: Tensor, groups: int = 1) -> Tensor:
+    """Lay weights ``(K, C / groups, y, x)`` out for maps of the size of ``x``."""
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        weight, [0, 0], [1, 1], [1, 1], 1, list(x.shape)
+        weight, [0, 0], [1, 1], [1, 1], groups, list(x.shape)
     )
     return packed
 
 
 def convolve(
-    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, relu: bool = False
+    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, relu: bool = False, groups: int = 1
 ) -> Tensor:
     """Return the unpadded convolution with weights from :func:`pack`."""
     then = "relu" if relu else "none"
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, packed, bias, [0, 0], [1, 1], [1, 1], 1, then, [], ""
+        x, packed, bias, [0, 0], [1, 1], [1, 1], groups, then, [], ""
     )
     return result
 
@@ -99,14 +94,15 @@ def convolve(
 @functools.cache
 def is_available() -> bool:
     """Return whether this PyTorch has the operators, and whether they are right."""
-    for inputs, side in ((1, 3), (16, 3), (16, 1)):
-        weight = torch.linspace(-1, 1, 8 * inputs * side**2).reshape(8, inputs, side, side)
+    for inputs, side, groups in ((1, 3, 1), (16, 3, 1), (16, 1, 1), (16, 1, 4)):
+        each = inputs // groups
+        weight = torch.linspace(-1, 1, 8 * each * side**2).reshape(8, each, side, side)
         bias = torch.linspace(-0.1, 0.1, 8)
         x = torch.linspace(-1, 1, inputs * 64).reshape(1, inputs, 8, 8)
         x = x.contiguous(memory_format=torch.channels_last)
-        expected = functional.relu(functional.conv2d(x, weight, bias))
+        expected = functional.relu(functional.conv2d(x, weight, bias, groups=groups))
         try:
-            found = PackedWeights(weight).convolve(x, bias, relu=True)
+            found = convolve(x, pack(weight, x, groups), bias, relu=True, groups=groups)
         except (AttributeError, RuntimeError, TypeError) as error:
             logger.debug("The packed convolution is not available: %s", error)
             return False

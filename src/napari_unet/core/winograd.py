@@ -3,8 +3,12 @@
 Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks", 2016): 4 x 4 neighbouring outputs of a 3 x 3 filter need 36 products of sums of
 pixels with sums of weights instead of 144. The sums cost memory traffic, so it pays where many
-channels make products nearly all of the time. Here they are 36 convolutions with 1 x 1 filters
-per group of rows, by oneDNN.
+channels make products nearly all of the time.
+
+A group of neighbouring blocks is computed at once, small enough for its sums to stay in the cache:
+the sums of pixels, the products, as one convolution of oneDNN with 1 x 1 filters in 36 groups of
+channels, and the sums of products. The bias is added to the products, in shares that come out as
+the bias of each output.
 
 The polynomials are evaluated at 0, +-3/4, +-3/2 and infinity. With the usual 0, +-1, +-2 rounding
 errors are twice as large; with these they are 2.5 times those of a plain convolution.
@@ -13,19 +17,28 @@ errors are twice as large; with these they are 2.5 times those of a plain convol
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from napari_unet.core.packed import Layouts, convolve, pack
 
-#: Layers with fewer products per pixel are about as fast, or faster, with a plain convolution.
-FEWEST_PRODUCTS = 256 * 128
-#: So many 4 x 4 blocks must come together to make good use of a product's filters.
+#: Layers with fewer products per pixel are about as fast, or faster, with a plain convolution. It
+#: is twice as fast with vectors of 512 bits, and the sums are not.
+_FEWEST_PRODUCTS = {"AVX512": 256 * 128}
+_FEWEST_PRODUCTS_ELSEWHERE = 128 * 128
+#: A map of fewer 4 x 4 blocks makes too little use of a product's filters.
 _FEWEST_BLOCKS = 128
-#: Bytes of the sums of pixels of one group of rows.
-_GROUP_BYTES = 20 * 2**20
+#: Blocks that are computed together: few, so that their sums stay in the cache, but more where a
+#: layer has more filters, which are read once a group.
+_SMALLEST_GROUP, _LARGEST_GROUP = 96, 256
+_PRODUCTS_A_BLOCK = 2048
+#: What reading the filters costs, in blocks.
+_READING = 32
+#: So much more work is accepted to use filters that are laid out already.
+_MORE_WORK = 1.6
 #: Filters of a layer that are kept laid out for several sizes of group, in bytes.
 _KEPT_BYTES = 24 * 2**20
 _INNER, _OUTER = 0.75, 1.5
@@ -60,7 +73,9 @@ def is_faster(weight: Tensor, height: int, width: int) -> bool:
     """Return whether a map of that size is convolved faster this way, weights ``(K, C, 3, 3)``."""
     outputs, inputs = weight.shape[:2]
     blocks = (height // 4) * (width // 4)
-    return outputs * inputs >= FEWEST_PRODUCTS and blocks >= _FEWEST_BLOCKS
+    processor = torch.backends.cpu.get_cpu_capability()
+    fewest = _FEWEST_PRODUCTS.get(processor, _FEWEST_PRODUCTS_ELSEWHERE)
+    return outputs * inputs >= fewest and blocks >= _FEWEST_BLOCKS
 
 
 class WideConvolution:
@@ -77,76 +92,155 @@ class WideConvolution:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, scratch: Scratch | None = None) -> None:
-        self._weight, self._bias = weight, bias
+        self._weight = weight
+        self._bias = torch.outer(_bias_shares(), bias).flatten()
         self._outputs, self._inputs = weight.shape[:2]
         self._scratch = scratch or Scratch()
-        self._layouts: Layouts[list[Tensor]] = Layouts(_KEPT_BYTES // (4 * weight.nbytes))
+        self._layouts: Layouts[Tensor] = Layouts(_KEPT_BYTES // (4 * weight.nbytes))
+        self._grids: dict[tuple[int, int], Grid] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the map of a ``(1, C, y, x)`` map, 2 rows and columns smaller."""
         height, width = x.shape[2] - 2, x.shape[3] - 2
-        columns = -(-width // 4)
-        result = x.new_empty(1, height, width, self._outputs)
+        grid = self._grid(height, width)
+        filters = self._layouts.get(1, grid.group, lambda: self._filters(grid.group))
         pixels = x[0].permute(1, 2, 0)
-        rows = self._rows_at_once(-(-height // 4), columns)
-        filters = self._layouts.get(rows, columns, lambda: self._filters(rows, columns))
-        for first in range(0, height, 4 * rows):
-            sums = self._pixel_sums(pixels[first : first + 4 * rows + 2], rows, columns)
-            products = [convolve(part, each) for part, each in zip(sums, filters, strict=True)]
-            blocks = self._output_sums(products, rows, columns)
-            goal = result[0, first : first + 4 * rows]
-            torch.add(blocks[: len(goal), :width], self._bias, out=goal)
-        return result.permute(0, 3, 1, 2).clamp_(min=0)
+        result = x.new_empty(height, width, self._outputs)
+        for top, left, rows, columns in grid.groups():
+            window = self._window(pixels[top:, left:], 4 * rows + 2, 4 * columns + 2)
+            sums = self._pixel_sums(window, grid.group, rows, columns)
+            products = convolve(sums, filters, self._bias, groups=36)
+            goal = result[top : top + 4 * rows, left : left + 4 * columns]
+            found = self._output_sums(products, rows, columns)
+            torch.clamp(found[: goal.shape[0], : goal.shape[1]], min=0, out=goal)
+        return result[None].permute(0, 3, 1, 2)
 
-    def _rows_at_once(self, rows: int, columns: int) -> int:
-        """Return how many rows of blocks make a group.
+    def _grid(self, height: int, width: int) -> Grid:
+        """Return the blocks of a map of that size, and which are computed together.
 
-        Filters are laid out for the size of a group, so one that is there already and hardly too
-        large is used: the lowest stripe of a map often has a row less than the others.
+        Filters are laid out for the size of a group, so one that is there already and makes
+        little more work is used: the lowest stripe of a map often has fewer rows than the others.
         """
-        widest = max(self._inputs, self._outputs)
-        groups = max(1, round(4 * 36 * rows * columns * widest / _GROUP_BYTES))
-        wanted = -(-rows // groups)
-        known = self._layouts.heights(columns)
-        return min((n for n in known if wanted <= n <= 1.25 * wanted), default=wanted)
+        if (height, width) not in self._grids:
+            wanted = self._inputs * self._outputs // _PRODUCTS_A_BLOCK
+            most = min(max(wanted, _SMALLEST_GROUP), _LARGEST_GROUP)
+            best = best_grid(height, width, most)
+            known = {grid.group for grid in self._grids.values()}
+            used = [best_grid(height, width, group, full=True) for group in known]
+            least = min(used, key=lambda grid: grid.work, default=best)
+            self._grids[height, width] = least if least.work <= _MORE_WORK * best.work else best
+        return self._grids[height, width]
 
-    def _filters(self, rows: int, columns: int) -> list[Tensor]:
-        """Return the 36 filters ``(K, C, 1, 1)``, laid out for groups of that size."""
-        x = self._scratch.take("sums", 1, 1, rows * columns, self._inputs).permute(0, 3, 1, 2)
-        return [pack(each[:, :, None, None], x) for each in _filter_sums(self._weight)]
+    def _filters(self, group: int) -> Tensor:
+        """Return the 36 filters of each channel ``(36 K, C, 1, 1)``, laid out for a group."""
+        sums = self._scratch.take("sums", 1, 1, group, 36 * self._inputs)
+        filters = _filter_sums(self._weight).flatten(0, 1)[:, :, None, None]
+        return pack(filters, sums.permute(0, 3, 1, 2), groups=36)
 
-    def _pixel_sums(self, x: Tensor, rows: int, columns: int) -> list[Tensor]:
-        """Return the 36 sums of pixels of each block of 6 x 6, each ``(1, C, 1, blocks)``."""
-        needed, wide = 4 * rows + 2, 4 * columns + 2
-        height, width, channels = x.shape
-        if height < needed:  # the blocks reach beyond the map
-            padded = self._scratch.take("padded", needed, width, channels)
-            padded[:height] = x
-            padded[height:] = 0
-            x = padded
-        down = self._scratch.take("sums down", 6, rows, wide, channels)
-        spare = self._scratch.take("spare", rows, width, channels)
-        _six_sums([x[k : k + 4 * rows - 3 : 4] for k in range(6)], down[:, :, :width], spare)
-        down[:, :, width:] = 0
-        both = self._scratch.take("sums", 6, 6, rows, columns, channels)
-        spare = self._scratch.take("spare", 6, rows, columns, channels)
-        parts = [down[:, :, k : k + 4 * columns - 3 : 4] for k in range(6)]
-        _six_sums(parts, both.transpose(0, 1), spare)
-        return list(both.view(36, 1, 1, rows * columns, channels).permute(0, 1, 4, 2, 3))
+    def _window(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Return the first rows and columns of a map ``(y, x, C)``, zero beyond it."""
+        inside = x[:height, :width]
+        if inside.shape[:2] == (height, width):
+            return inside
+        padded = self._scratch.take("padded", height, width, x.shape[2]).zero_()
+        padded[: inside.shape[0], : inside.shape[1]] = inside
+        return padded
 
-    def _output_sums(self, products: list[Tensor], rows: int, columns: int) -> Tensor:
+    def _pixel_sums(self, x: Tensor, group: int, rows: int, columns: int) -> Tensor:
+        """Return the 36 sums of pixels of each block of 6 x 6, ``(1, 36 C, 1, group)``.
+
+        Where there are fewer blocks than in a group, the rest is whatever was there.
+        """
+        channels = self._inputs
+        down = self._scratch.take("down", 6, rows, 4 * columns + 2, channels)
+        spare = self._scratch.take("spare", rows, 4 * columns + 2, channels)
+        _six_sums([x[k : k + 4 * rows - 3 : 4] for k in range(6)], list(down), spare)
+        held = self._scratch.take("sums", 1, 1, group, 36 * channels)
+        both = held[0, 0, : rows * columns].view(rows, columns, 6, 6, channels)
+        spare = self._scratch.take("spare", rows, columns, 6, channels)
+        down = down.permute(1, 2, 0, 3)
+        parts = [down[:, k : k + 4 * columns - 3 : 4] for k in range(6)]
+        _six_sums(parts, list(both.unbind(3)), spare)
+        return held.permute(0, 3, 1, 2)
+
+    def _output_sums(self, products: Tensor, rows: int, columns: int) -> Tensor:
         """Add the 36 products of each block up to its 4 x 4 outputs, ``(y, x, K)``."""
-        shape = (rows, columns, self._outputs)
-        grid = [product[0].permute(1, 2, 0).view(shape) for product in products]
-        down = self._scratch.take("outputs down", 4, 6, *shape)
-        spare = self._scratch.take("spare", 4, *shape)
-        for column in range(6):
-            _four_sums(grid[column::6], down[:, column], spare)
-        result = self._scratch.take("outputs", 4 * rows, 4 * columns, self._outputs)
-        blocks = result.view(rows, 4, columns, 4, self._outputs).permute(3, 1, 0, 2, 4)
-        spare = self._scratch.take("spare", 4, 4, *shape)
-        _four_sums(list(down.transpose(0, 1)), blocks, spare)
-        return result
+        channels = self._outputs
+        held = products[0, :, 0, : rows * columns].T.view(rows, columns, 6, 6, channels)
+        down = self._scratch.take("down", 4, rows, columns, 6, channels)
+        spare = self._scratch.take("spare", 4, rows, columns, 6, channels)
+        _four_sums(held.unbind(2), list(down), spare)
+        result = self._scratch.take("outputs", rows, 4, columns, 4, channels)
+        spare = self._scratch.take("spare", 4, rows, 4, columns, channels)
+        _four_sums(down.transpose(0, 1).unbind(3), list(result.unbind(3)), spare)
+        return result.view(4 * rows, 4 * columns, channels)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The blocks of 4 x 4 outputs that cover a map, and how many are computed together.
+
+    Attributes
+    ----------
+    rows, columns
+        Of blocks, in all.
+    high, wide
+        Rows and columns of blocks that are computed together; fewer at the lower and right edge.
+    group
+        Blocks that the filters are laid out for, at least ``high * wide``.
+    """
+
+    rows: int
+    columns: int
+    high: int
+    wide: int
+    group: int
+
+    @property
+    def work(self) -> int:
+        """What the products cost, in blocks."""
+        groups = -(-self.rows // self.high) * -(-self.columns // self.wide)
+        return groups * (self.group + _READING)
+
+    def groups(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the first output of each group (y, x), and its rows and columns of blocks."""
+        for row in range(0, self.rows, self.high):
+            for column in range(0, self.columns, self.wide):
+                high = min(self.high, self.rows - row)
+                yield 4 * row, 4 * column, high, min(self.wide, self.columns - column)
+
+
+def best_grid(height: int, width: int, most: int, full: bool = False) -> Grid:
+    """Return the grid for a map with the least work.
+
+    Parameters
+    ----------
+    height, width
+        Outputs of the map.
+    most
+        Largest number of blocks to be computed together.
+    full
+        Compute so many each time, used or not.
+    """
+    rows, columns = -(-height // 4), -(-width // 4)
+    candidates = []
+    for high in range(1, min(rows, most) + 1):
+        for parts in range(1, columns + 1):
+            wide = -(-columns // parts)
+            if high * wide <= most:
+                candidates.append(Grid(rows, columns, high, wide, most if full else high * wide))
+                break
+    return min(candidates, key=lambda grid: grid.work)
+
+
+def _bias_shares() -> Tensor:
+    """Return the shares of a bias that, added to the 36 products, come out as the bias itself."""
+    points = torch.tensor([0, _INNER, -_INNER, _OUTER, -_OUTER], dtype=torch.float64)
+    along_one = torch.zeros(4, 6, dtype=torch.float64)
+    along_one[:, :5] = points ** torch.arange(4)[:, None]
+    along_one[3, 5] = 1
+    shares = torch.linalg.pinv(along_one).sum(dim=1)
+    return torch.outer(shares, shares).flatten().float()
 
 
 def _filter_sums(weight: Tensor) -> Tensor:
@@ -161,7 +255,7 @@ def _filter_sums(weight: Tensor) -> Tensor:
     return (along_both @ taps).float().view(36, *weight.shape[:2])
 
 
-def _six_sums(x: Sequence[Tensor], out: Tensor, spare: Tensor) -> None:
+def _six_sums(x: Sequence[Tensor], out: Sequence[Tensor], spare: Tensor) -> None:
     """Turn six pixels along an axis into the sums that are multiplied (transposed B there)."""
     both = _INNER_2 + _OUTER_2
     torch.sub(x[4], x[2], alpha=both, out=out[0]).add_(x[0], alpha=_INNER_2 * _OUTER_2)
@@ -173,7 +267,7 @@ def _six_sums(x: Sequence[Tensor], out: Tensor, spare: Tensor) -> None:
         out[place + 1].sub_(spare, alpha=point)
 
 
-def _four_sums(x: Sequence[Tensor], out: Tensor, spare: Tensor) -> None:
+def _four_sums(x: Sequence[Tensor], out: Sequence[Tensor], spare: Tensor) -> None:
     """Turn six products along an axis into four outputs (transposed A there)."""
     inner, inner_odd, outer, outer_odd = spare
     torch.add(x[1], x[2], out=inner)
