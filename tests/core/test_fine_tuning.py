@@ -85,22 +85,22 @@ def test_the_base_of_an_anchor_is_not_trained() -> None:
     assert all(parameter.grad is None for parameter in anchor.base.parameters())
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 100))
-def test_trust_grows_with_what_the_base_can_do(a: float, b: float, cells: int) -> None:
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 4))
+def test_trust_grows_with_what_the_base_can_do(a: float, b: float, unguarded: int) -> None:
     low, high = sorted((a, b))
-    assert 0 <= trust(scores(low), cells) <= trust(scores(high), cells) <= 1
+    assert 0 <= trust(scores(low), unguarded) <= trust(scores(high), unguarded) <= 1
 
 
 def test_a_base_that_fails_or_cannot_be_judged_is_not_followed() -> None:
-    assert trust(None, 20) == trust(scores(math.nan), 20) == 0
-    assert trust(scores(0), 20) < 0.1
-    assert trust(scores(TRUSTWORTHY), 20) == trust(scores(1.0), 20) == 1
+    assert trust(None) == trust(scores(math.nan)) == trust(scores(0)) == 0
+    assert trust(None, 1) == trust(scores(math.nan), 1) == 0
+    assert trust(scores(TRUSTWORTHY)) == 1
+    assert trust(scores(1.0)) == 1
 
 
 def test_one_missed_cell_does_not_show_that_a_base_fails() -> None:
     """Without a base to follow the network learns that cell by heart, and forgets all others."""
-    assert trust(scores(0), 1) > 0.8
-    assert trust(scores(0), 5) < 0.3
+    assert trust(scores(0), 1) > 0.8 > 0.5 > trust(scores(0), 3) > 0.3
 
 
 @given(st.floats(0, 1))

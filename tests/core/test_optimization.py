@@ -135,6 +135,19 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(data: PreparedData) -> None:
     assert rates == pytest.approx(expected)
 
 
+def test_a_base_that_misses_the_only_cells_is_followed_where_none_is_held_back(
+    data: PreparedData,
+) -> None:
+    """One odd cell, learned by heart without an anchor, made all other cells disappear."""
+    assert data.validation
+    guarded = run_of(data, fine_tuning=True)
+    unguarded = run_of(replace(data, validation=(), objects=1), fine_tuning=True)
+    for run in (guarded, unguarded):
+        run.follow(model(1), POOR)
+    assert guarded.trust == 0 and guarded._anchor is None
+    assert unguarded.trust > 0.8 and unguarded._anchor is not None
+
+
 def test_a_good_base_is_moved_by_smaller_steps_than_a_poor_one(data: PreparedData) -> None:
     rates = []
     for scores in (POOR, GOOD):

@@ -24,23 +24,24 @@ MARGINS = {"mixture": (0.0, 0.0), "tuned": (0.02, 0.15)}
 MARGINS_ON_TRAINED = {"mixture": (0.01, 0.05), "tuned": (0.5, 0.5)}
 
 
-def trust(base: Scores | None, cells: int) -> float:
+def trust(base: Scores | None, unguarded: int = 0) -> float:
     """Return how far a base deserves to be followed, 0 (not at all) to 1.
 
     A base that already segments the painted cells well is changed little, and kept where nothing
-    was painted; one that fails there must not hold the network back. A single cell that it misses
-    does not show that it fails: one more is counted that it finds.
+    was painted; one that fails there must not hold the network back. Where no cell is held back,
+    nothing would show that a network has learned one or two odd cells by heart and forgotten all
+    others, so there one more cell is counted, as found by the base.
 
     Parameters
     ----------
     base
         Scores of the base on all painted cells: it has not learned from any of them.
-    cells
-        How many were painted.
+    unguarded
+        Number of painted cells if none of them is held back, else 0.
     """
     if base is None or math.isnan(base.ap50):
         return 0.0
-    found = (cells * base.ap50 + 1) / (cells + 1)
+    found = (unguarded * base.ap50 + 1) / (unguarded + 1) if unguarded else base.ap50
     return min(1.0, found / TRUSTWORTHY)
 
 

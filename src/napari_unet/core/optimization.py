@@ -38,8 +38,6 @@ Weights = dict[str, Tensor]
 #: Learning rates relative to the setting when the base fails on the painted cells, and when it
 #: segments them perfectly: weights that are good already are moved by smaller steps.
 RATE_FOR_POOR_BASE, RATE_FOR_GOOD_BASE = 1.5, 0.5
-#: A base that is trusted less is not worth its time in each step.
-_WORTH_FOLLOWING = 0.1
 #: From scratch, batch-norm statistics are fixed after this share of the run.
 NORM_FREEZE = 0.5
 _NORM_BATCHES = 8
@@ -84,7 +82,7 @@ class Optimization:
         self.broken = ""
         self.fine_tuning = self.frozen_norm = fine_tuning
         self.trust = 0.0
-        self._cells = data.objects
+        self._unguarded = 0 if data.validation else data.objects
         self._anchor: Anchor | None = None
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
@@ -131,9 +129,9 @@ class Optimization:
 
     def follow(self, base: Model | None, scores: Scores | None) -> None:
         """Keep close to a base model where nothing is painted, as far as it deserves it."""
-        self.trust = trust(scores, self._cells)
+        self.trust = trust(scores, self._unguarded)
         strength = self.settings.anchor * ANCHOR_STRENGTH * self.trust
-        if base is None or strength == 0 or self.trust < _WORTH_FOLLOWING:
+        if base is None or strength == 0:
             return
         teacher = _on_device(base.net, self.device)
         self._anchor = Anchor(teacher.eval().requires_grad_(False), strength)
