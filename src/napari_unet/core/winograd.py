@@ -225,11 +225,9 @@ def best_grid(height: int, width: int, most: int, full: bool = False) -> Grid:
     rows, columns = -(-height // 4), -(-width // 4)
     candidates = []
     for high in range(1, min(rows, most) + 1):
-        for parts in range(1, columns + 1):
-            wide = -(-columns // parts)
-            if high * wide <= most:
-                candidates.append(Grid(rows, columns, high, wide, most if full else high * wide))
-                break
+        parts = -(-columns // (most // high))
+        wide = -(-columns // parts)
+        candidates.append(Grid(rows, columns, high, wide, most if full else high * wide))
     return min(candidates, key=lambda grid: grid.work)
 
 
