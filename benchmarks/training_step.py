@@ -41,7 +41,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of each turn: drawing a batch, our steps, plain loops on a batch that is there."""
+    """Seconds a step of each turn: drawing, our steps, plain loops on a batch that is there."""
 
     data: list[float]
     ours: list[float]
@@ -83,7 +83,7 @@ def plain_loop(net: UNet, batch: Batch, settings: TrainSettings) -> Run:
 def measure_steps(
     data: PreparedData, settings: TrainSettings, device: torch.device, repeats: int
 ) -> StepTimes:
-    """Time all kinds of steps in turn."""
+    """Time all kinds of steps in turn, on a GPU in rounds of the batches that are drawn at once."""
     with seeded(0, torch.device("cpu")):
         start = Model(UNet(data.channels, 2, **settings.network.to_dict()).eval())
     sampler = CropSampler(
@@ -109,15 +109,18 @@ def measure_steps(
         "plain": plain_loop(nets[0], batch, settings),
         "plain_channels_last": plain_loop(nets[1], last, settings),
     }
-    if device.type == "cuda":
-        candidates = {name: _synchronised(run) for name, run in candidates.items()}
-    return StepTimes(**seconds_in_turn(candidates, repeats, _clock(device)))
+    steps = sampler.at_once
+    rounds = {name: _round(run, steps, device) for name, run in candidates.items()}
+    times = seconds_in_turn(rounds, repeats, _clock(device))
+    return StepTimes(**{name: [t / steps for t in taken] for name, taken in times.items()})
 
 
-def _synchronised(run: Run) -> Run:
+def _round(run: Run, steps: int, device: torch.device) -> Run:
     def finished() -> None:
-        run()
-        torch.cuda.synchronize()
+        for _ in range(steps):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return finished
 

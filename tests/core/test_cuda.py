@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +14,12 @@ import torch
 
 from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.device import choose_device, free_memory
+from napari_unet.core.events import Scores
 from napari_unet.core.instances import label_instances
 from napari_unet.core.metrics import match
+from napari_unet.core.optimization import Optimization
 from napari_unet.core.prediction import SEAM_TOLERANCE, Predictor, predict
-from napari_unet.core.sampling import CropSampler
+from napari_unet.core.sampling import Batch, CropSampler
 from napari_unet.core.settings import AugmentationSettings, Padding, TileSettings
 from napari_unet.core.training import iter_training
 
@@ -22,6 +28,7 @@ from .small_training import able, data_of, finished, finite, largest_difference,
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
+CUDA = torch.device("cuda")
 #: float32 on another device: other orders of summation.
 FLOAT32 = 1e-4
 #: The panel and the documentation promise this for half precision.
@@ -125,6 +132,84 @@ def test_crops_are_drawn_on_the_gpu_and_repeat_from_the_state_of_the_cpu() -> No
     assert first.image.is_cuda and first.target.is_cuda and first.weight.is_cuda
     assert torch.equal(first.image, again.image) and torch.equal(first.target, again.target)
     assert not torch.equal(first.image, sampler.draw().image)
+
+
+def run_on_the_gpu(*, anchored: bool = False, **changes: Any) -> Optimization:
+    start = small_model()
+    run = Optimization(
+        start, data_of(nuclei()), small(device="cuda", **changes), CUDA, fine_tuning=anchored
+    )
+    if anchored:
+        run.follow(start, Scores(1.0, 1.0, 1.0, 1.0, 0.0))
+    return run
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_recorded_steps_are_those_of_python(anchored: bool) -> None:
+    recorded, plain = (run_on_the_gpu(anchored=anchored) for _ in range(2))
+    plain._compute._recordable = False
+    losses = [[run.advance(k / 20)[0] for k in range(20)] for run in (recorded, plain)]
+    assert recorded._compute.recorded and not plain._compute.recorded
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    for name, value in plain.net.state_dict().items():
+        torch.testing.assert_close(recorded.net.state_dict()[name], value, rtol=0.05, atol=5e-3)
+
+
+def test_a_step_is_recorded_again_when_statistics_are_fixed() -> None:
+    run = run_on_the_gpu()
+    for _ in range(5):
+        run.advance(0.1)
+    assert run._compute.recorded
+    run.advance(0.6)
+    assert not run._compute.recorded
+    for _ in range(4):
+        run.advance(0.7)
+    assert run._compute.recorded
+
+
+def test_training_goes_on_when_a_step_cannot_be_recorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A value that Python asks for in the middle of a step ends a recording."""
+    run = run_on_the_gpu()
+    losses = run._compute._losses
+
+    def asking(batch: Batch) -> torch.Tensor:
+        found = losses(batch)
+        assert found[0].item() >= 0
+        return found
+
+    monkeypatch.setattr(run._compute, "_losses", asking)
+    with caplog.at_level(logging.INFO):
+        found = [run.advance(k / 20)[0] for k in range(8)]
+    assert np.isfinite(found).all() and not run._compute.recorded
+    assert "step by step" in caplog.text
+
+
+def test_steps_are_recorded_while_another_thread_predicts(image: np.ndarray) -> None:
+    model = small_model(small_net(depth=3))
+    expected = predict(model, image, settings=TileSettings(device="cuda"))
+    stop = threading.Event()
+
+    def again_and_again() -> int:
+        times = 0
+        while not stop.is_set():
+            predictor = Predictor(model, TileSettings(device="cuda", tile=64))
+            np.testing.assert_allclose(predict(predictor, image), expected, atol=SEAM_TOLERANCE)
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(1) as threads:
+        predicting = threads.submit(again_and_again)
+        try:
+            for _ in range(10):
+                run = run_on_the_gpu()
+                for _ in range(6):
+                    run.advance(0.1)
+                assert run._compute.recorded
+        finally:
+            stop.set()
+        assert predicting.result(60) > 0
 
 
 def test_training_finds_the_nuclei_of_another_image() -> None:

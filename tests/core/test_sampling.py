@@ -309,7 +309,7 @@ def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
     sampler = CropSampler(
         sources, crop=16, batch=4, augmentation=augmentation(seed=2), in_channels=1
     )
-    sampler._at_once = sampling._DRAWN_AT_ONCE
+    sampler._on_gpu = True
     shares = torch.tensor([source.share for source in sources])
     generator = torch.Generator().manual_seed(2)
     lots = torch.multinomial(shares, 20, replacement=True, generator=generator)
@@ -319,6 +319,39 @@ def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
     sampler.draw()
     sampler.batch = 2
     assert len(sampler.draw().image) == 2
+
+
+@pytest.mark.parametrize("used", [0, 3, 5, 7])
+def test_a_sampler_goes_on_within_batches_drawn_together(
+    monkeypatch: pytest.MonkeyPatch, used: int
+) -> None:
+    monkeypatch.setattr(sampling, "_DRAWN_AT_ONCE", 5)
+    samplers = [
+        CropSampler(
+            [scattered()], crop=16, batch=2, augmentation=augmentation(STRONG, seed), in_channels=1
+        )
+        for seed in (2, 9)
+    ]
+    for sampler in samplers:
+        sampler._on_gpu = True
+    for _ in range(used):
+        samplers[0].draw()
+    samplers[1].draw()
+    samplers[1].restore(*samplers[0].state())
+    for _ in range(6):
+        first, second = (sampler.draw() for sampler in samplers)
+        assert torch.equal(first.image, second.image)
+        assert torch.equal(first.target, second.target)
+
+
+def test_batches_drawn_together_fit_into_memory() -> None:
+    sampler = CropSampler(
+        [scattered()], crop=256, batch=8, augmentation=augmentation(), in_channels=1
+    )
+    sampler._on_gpu = True
+    assert sampler.at_once == 4
+    sampler.batch = 64
+    assert sampler.at_once == 1
 
 
 def test_gray_and_rgb_images_share_a_batch() -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_unet.core import delivery, optimization, training
+from napari_unet.core import delivery, gradient_step, optimization, training
 from napari_unet.core.errors import AnnotationError, InputError, ModelFileError
 from napari_unet.core.events import (
     TrainingFinished,
@@ -352,7 +352,7 @@ def test_fine_tuning_learns_what_the_base_does_not_know(base: Model) -> None:
 
 
 def nan_after(steps: int) -> Callable[..., Tensor]:
-    real, calls = optimization.weighted_cross_entropy, iter(range(1_000_000))
+    real, calls = gradient_step.weighted_cross_entropy, iter(range(1_000_000))
 
     def loss(*arguments: Tensor) -> Tensor:
         found = real(*arguments)
@@ -365,7 +365,7 @@ def test_a_broken_run_keeps_the_base_and_names_the_cause(
     base: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Complaint 1."""
-    monkeypatch.setattr(optimization, "weighted_cross_entropy", nan_after(0))
+    monkeypatch.setattr(gradient_step, "weighted_cross_entropy", nan_after(0))
     last = finished(iter_training([nuclei()], small(), base))
     assert same_weights(last.model, base)
     assert "Training was ended early because the loss is no longer" in last.decision
@@ -373,7 +373,7 @@ def test_a_broken_run_keeps_the_base_and_names_the_cause(
 
 
 def test_a_run_that_breaks_delivers_what_was_good_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimization, "weighted_cross_entropy", nan_after(8))
+    monkeypatch.setattr(gradient_step, "weighted_cross_entropy", nan_after(8))
     events = list(iter_training([nuclei()], small()))
     last = finished(events)
     assert last.steps == 8 and finite(last.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from napari_unet.core.errors import InputError
 logger = logging.getLogger(__name__)
 
 _GIB = 2**30
+#: Held while a CUDA graph is recorded: PyTorch must not give memory back to the driver meanwhile.
+recording = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def release_memory(device: torch.device) -> None:
     """Give cached memory of a GPU back to the driver."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with recording:
+            torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from napari_unet.core.augmentation import Augmentation
-from napari_unet.core.device import fast_bfloat16, is_out_of_memory, release_memory
+from napari_unet.core.device import is_out_of_memory, release_memory
 from napari_unet.core.errors import DeviceMemoryError, SettingsError
 from napari_unet.core.events import Scores
 from napari_unet.core.fine_tuning import (
@@ -24,6 +24,7 @@ from napari_unet.core.fine_tuning import (
     measure_norm,
     trust,
 )
+from napari_unet.core.gradient_step import GradientStep
 from napari_unet.core.model import Model
 from napari_unet.core.preparation import PreparedData
 from napari_unet.core.sampling import Batch, CropSampler
@@ -43,7 +44,6 @@ NORM_FREEZE = 0.5
 _NORM_BATCHES = 8
 _AVERAGE_DECAY = 0.99
 _WARM_UP_STEPS = 20
-_LARGEST_GRADIENT = 5.0
 
 
 class Optimization:
@@ -83,7 +83,7 @@ class Optimization:
         self.fine_tuning = self.frozen_norm = fine_tuning
         self.trust = 0.0
         self._unguarded = 0 if data.validation else data.objects
-        self._anchor: Anchor | None = None
+        self._compute = GradientStep(self.net, device)
         self._optimizer = self._make_optimizer()
         generator = torch.Generator().manual_seed(settings.seed)
         crop = self.net.input_size(settings.crop)
@@ -134,7 +134,7 @@ class Optimization:
         if base is None or strength == 0:
             return
         teacher = _on_device(base.net, self.device)
-        self._anchor = Anchor(teacher.eval().requires_grad_(False), strength)
+        self._compute.anchor = Anchor(teacher.eval().requires_grad_(False), strength)
 
     def advance(self, fraction: float) -> tuple[float, float]:
         """Do one step at ``fraction`` (0 to 1) of the budget; return loss and learning rate.
@@ -147,6 +147,7 @@ class Optimization:
             )
             freeze_norm(self.net)
             self.frozen_norm = True
+            self._compute.forget()
         rate = self._scheduled(fraction)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -176,7 +177,7 @@ class Optimization:
                         f"A single crop of {self.settings.crop} px does not fit into the memory of "
                         f"{self.device.type}; choose a smaller crop or train on the CPU."
                     ) from error
-            self._optimizer.zero_grad(set_to_none=True)
+            self._compute.forget()
             release_memory(self.device)
             self._sampler.batch //= 2
             logger.warning(
@@ -188,22 +189,12 @@ class Optimization:
         return Batch(image, batch.target.to(self.device), batch.weight.to(self.device))
 
     def _gradient_step(self, batch: Batch) -> float:
-        with self._reproducible_dropout(), self._precision():
-            logits = self.net(batch.image)
-            target = centre(batch.target, logits.shape[-2:])
-            weight = centre(batch.weight, logits.shape[-2:])
-            loss = weighted_cross_entropy(logits, target, weight)
-            total = loss
-            if self._anchor is not None:
-                total = loss + self._anchor.loss(logits, batch.image, weight)
-        value = loss.item()
-        if not math.isfinite(total.item()):
+        with self._reproducible_dropout():
+            painted, total = self._compute(batch)
+        if not math.isfinite(total):
             return math.nan
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), _LARGEST_GRADIENT)
         self._optimizer.step()
-        return value
+        return painted
 
     @contextlib.contextmanager
     def _reproducible_dropout(self) -> Iterator[None]:
@@ -213,12 +204,6 @@ class Optimization:
             return
         with seeded(self.settings.seed * 1_000_003 + self.step, self.device):
             yield
-
-    def _precision(self) -> contextlib.AbstractContextManager[object]:
-        """Mixed precision in bfloat16 where it is faster: no loss scaling is needed."""
-        if fast_bfloat16(self.device):
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
 
     def _update_average(self) -> None:
         # The average forgets the first, random weights quickly.
@@ -250,12 +235,14 @@ class Optimization:
             for key, value in self._optimizer.state.get(parameter, {}).items():
                 if value is not None:
                     optimizer[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().clone()
+        generator, used_batches = self._sampler.state()
         return TrainingState(
             net=_on_cpu(self._weights()),
             average=_on_cpu(self.average),
             best=_on_cpu(self.best),
             optimizer=optimizer,
-            generator=self._sampler.augmentation.generator.get_state(),
+            generator=generator,
+            used_batches=used_batches,
             step=self.step,
             seconds=seconds,
             validations=self.validations,
@@ -284,7 +271,7 @@ class Optimization:
                     key: value.to(counter if key == "step" else self.device).clone()
                     for key, value in kept.items()
                 }
-        self._sampler.augmentation.generator.set_state(state.generator)
+        self._sampler.restore(state.generator, state.used_batches)
         self.step, self.validations = state.step, state.validations
         self.best_quality, self.frozen_norm = state.best_quality, state.frozen_norm
         if self.frozen_norm:
@@ -311,32 +298,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         elif device.type == "mps":
             torch.mps.manual_seed(seed)
         yield
-
-
-def centre(pixels: Tensor, size: torch.Size) -> Tensor:
-    """Return the middle of ``(..., y, x)``: a ``valid`` network answers for less than it sees."""
-    for axis, length in zip((-2, -1), size, strict=True):
-        pixels = pixels.narrow(axis, (pixels.shape[axis] - length) // 2, length)
-    return pixels
-
-
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Pixel-wise softmax cross entropy, weighted (Ronneberger et al. 2015, eq. 1).
-
-    Parameters
-    ----------
-    logits
-        ``(N, K, y, x)``.
-    target
-        ``(N, y, x)`` class indices.
-    weight
-        ``(N, y, x)``; the sum is divided by the sum of the weights. The target of a pixel of
-        weight 0 has no influence at all.
-    """
-    losses = torch.nn.functional.cross_entropy(
-        logits.float(), torch.where(weight > 0, target, 0), reduction="none"
-    )
-    return (losses * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def _on_device(net: UNet, device: torch.device) -> UNet:

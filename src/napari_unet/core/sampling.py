@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from napari_unet.core.augmentation import Augmentation
 
-#: Batches drawn at once on a GPU, where a call costs as much for one crop as for a hundred.
-_DRAWN_AT_ONCE = 8
+#: Batches, and crop pixels, that are drawn at once on a GPU at most: there a call costs as much
+#: for one crop as for a hundred. A pixel takes about 80 bytes meanwhile.
+_DRAWN_AT_ONCE, _PIXELS_AT_ONCE = 32, 2**21
 #: More candidate centres than this are thinned out; they only steer where crops are drawn.
 _MOST_CANDIDATES = 200_000
 
@@ -165,10 +166,11 @@ class CropSampler:
         self.augmentation = augmentation
         self._on_device = augmentation
         self._ready: list[Batch] = []
+        self._state_before = augmentation.generator.get_state()
         device = self.images[0].image.device
         if device != augmentation.device:
             self._on_device = replace(augmentation, generator=torch.Generator(device))
-        self._at_once = 1 if device.type == "cpu" else _DRAWN_AT_ONCE
+        self._on_gpu = device.type != "cpu"
         self._shares = torch.tensor([image.share for image in images])
 
     @property
@@ -181,11 +183,33 @@ class CropSampler:
         self._batch = crops
         self._ready = []
 
+    @property
+    def at_once(self) -> int:
+        """Batches that are drawn at once."""
+        if not self._on_gpu:
+            return 1
+        return max(1, min(_DRAWN_AT_ONCE, _PIXELS_AT_ONCE // (self._batch * self.crop**2)))
+
     def draw(self) -> Batch:
         """Return the next batch, on the device of the images."""
         if not self._ready:
-            self._ready = self._draw_several(self._at_once)[::-1]
+            self._state_before = self.augmentation.generator.get_state()
+            self._ready = self._draw_several(self.at_once)[::-1]
         return self._ready.pop()
+
+    def state(self) -> tuple[Tensor, int]:
+        """Return what :meth:`restore` needs: a state of the generator, and batches used since."""
+        if not self._ready:
+            return self.augmentation.generator.get_state(), 0
+        return self._state_before, self.at_once - len(self._ready)
+
+    def restore(self, generator: Tensor, used: int) -> None:
+        """Go back to where a sampler with the same settings was."""
+        self.augmentation.generator.set_state(generator)
+        self._ready = []
+        if self._on_gpu:  # a run that was begun on a GPU may go on without one
+            for _ in range(used):
+                self.draw()
 
     def _draw_several(self, batches: int) -> list[Batch]:
         generator = self.augmentation.generator

@@ -29,7 +29,7 @@ class TrainingState:
     optimizer
         ``parameter name / quantity`` to tensor.
     generator
-        State of the random number generator.
+        State of the random number generator before the batches at hand were drawn.
     step, seconds, validations
         How far the run is.
     best_quality
@@ -38,6 +38,8 @@ class TrainingState:
         Whether batch-norm statistics are fixed already.
     settings
         Settings of the run.
+    used_batches
+        How many of the batches drawn together from ``generator`` are used.
     """
 
     net: dict[str, Tensor] = field(repr=False)
@@ -51,6 +53,7 @@ class TrainingState:
     best_quality: float | None
     frozen_norm: bool
     settings: TrainSettings
+    used_batches: int = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one safetensors file.
@@ -69,6 +72,7 @@ class TrainingState:
             "validations": self.validations,
             "best_quality": self.best_quality,
             "frozen_norm": self.frozen_norm,
+            "used_batches": self.used_batches,
             "settings": self.settings.to_json(),
         }
         save_tensors(path, tensors, header, _KIND)
@@ -102,6 +106,7 @@ class TrainingState:
             best_quality=header["best_quality"],
             frozen_norm=bool(header["frozen_norm"]),
             settings=TrainSettings.from_dict(json.loads(header["settings"])),
+            used_batches=int(header.get("used_batches", 0)),
         )
 
     def check_resumable(self, settings: TrainSettings, net: torch.nn.Module) -> None:
