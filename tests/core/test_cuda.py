@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +14,19 @@ import torch
 from napari_unet.core.augmentation import Augmentation
 from napari_unet.core.device import choose_device, free_memory
 from napari_unet.core.events import Scores
+from napari_unet.core.gradient_step import GradientStep
 from napari_unet.core.instances import label_instances
 from napari_unet.core.metrics import match
-from napari_unet.core.optimization import Optimization
+from napari_unet.core.model import Model
+from napari_unet.core.optimization import Optimization, seeded
 from napari_unet.core.prediction import SEAM_TOLERANCE, Predictor, predict
 from napari_unet.core.sampling import Batch, CropSampler
 from napari_unet.core.settings import AugmentationSettings, Padding, TileSettings
 from napari_unet.core.training import iter_training
+from napari_unet.core.unet import UNet
 
 from .networks import small_model, small_net, untiled
-from .small_training import able, data_of, finished, finite, largest_difference, nuclei, small
+from .small_training import TINY, able, data_of, finished, finite, largest_difference, nuclei, small
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -125,28 +127,27 @@ def test_crops_are_drawn_on_the_gpu_and_repeat_from_the_state_of_the_cpu() -> No
         augmentation=Augmentation(settings, generator),
         in_channels=1,
     )
-    state = generator.get_state()
+    state = sampler.state()
     first = sampler.draw()
-    generator.set_state(state)
+    sampler.restore(*state)
     again = sampler.draw()
     assert first.image.is_cuda and first.target.is_cuda and first.weight.is_cuda
     assert torch.equal(first.image, again.image) and torch.equal(first.target, again.target)
     assert not torch.equal(first.image, sampler.draw().image)
 
 
-def run_on_the_gpu(*, anchored: bool = False, **changes: Any) -> Optimization:
-    start = small_model()
-    run = Optimization(
-        start, data_of(nuclei()), small(device="cuda", **changes), CUDA, fine_tuning=anchored
-    )
+def run_on_the_gpu(*, anchored: bool = False, dropout: float = 0.0) -> Optimization:
+    with seeded(0, torch.device("cpu")):
+        start = Model(UNet(1, 2, **{**TINY.to_dict(), "dropout": dropout}).eval())
+    run = Optimization(start, data_of(nuclei()), small(device="cuda"), CUDA, fine_tuning=anchored)
     if anchored:
         run.follow(start, Scores(1.0, 1.0, 1.0, 1.0, 0.0))
     return run
 
 
-@pytest.mark.parametrize("anchored", [False, True])
-def test_recorded_steps_are_those_of_python(anchored: bool) -> None:
-    recorded, plain = (run_on_the_gpu(anchored=anchored) for _ in range(2))
+@pytest.mark.parametrize(("anchored", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.3)])
+def test_recorded_steps_are_those_of_python(anchored: bool, dropout: float) -> None:
+    recorded, plain = (run_on_the_gpu(anchored=anchored, dropout=dropout) for _ in range(2))
     plain._compute._recordable = False
     losses = [[run.advance(k / 20)[0] for k in range(20)] for run in (recorded, plain)]
     assert recorded._compute.recorded and not plain._compute.recorded
@@ -172,18 +173,24 @@ def test_training_goes_on_when_a_step_cannot_be_recorded(
 ) -> None:
     """A value that Python asks for in the middle of a step ends a recording."""
     run = run_on_the_gpu()
-    losses = run._compute._losses
+    compute = GradientStep._losses
 
-    def asking(batch: Batch) -> torch.Tensor:
-        found = losses(batch)
+    def asking(self: GradientStep, batch: Batch) -> torch.Tensor:
+        found = compute(self, batch)
         assert found[0].item() >= 0
         return found
 
-    monkeypatch.setattr(run._compute, "_losses", asking)
+    monkeypatch.setattr(GradientStep, "_losses", asking)
     with caplog.at_level(logging.INFO):
         found = [run.advance(k / 20)[0] for k in range(8)]
     assert np.isfinite(found).all() and not run._compute.recorded
     assert "step by step" in caplog.text
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    large = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    held = torch.cuda.memory_reserved()
+    del large
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= held - 2**28
 
 
 def test_steps_are_recorded_while_another_thread_predicts(image: np.ndarray) -> None:

@@ -350,8 +350,10 @@ def test_batches_drawn_together_fit_into_memory() -> None:
     )
     sampler._on_gpu = True
     assert sampler.at_once == 4
-    sampler.batch = 64
-    assert sampler.at_once == 1
+    sampler.batch = 2  # memory ran out twice: less is drawn ahead, too
+    assert sampler.at_once == 4
+    sampler.draw()
+    assert sampler.state()[1] == 1
 
 
 def test_gray_and_rgb_images_share_a_batch() -> None:

@@ -42,8 +42,7 @@ class GradientStep:
         self._parameters = list(net.parameters())
         self._recorded: _Recording | None = None
         self._plain_steps = 0
-        # With dropout each step has a seed of its own, which a recording would repeat.
-        self._recordable = device.type == "cuda" and net.dropout_rate == 0
+        self._recordable = device.type == "cuda"
 
     @property
     def recorded(self) -> bool:
@@ -78,7 +77,8 @@ class GradientStep:
             self._recorded = _Recording(self._losses, batch, self.device)
         except RuntimeError as error:
             self._recordable = False
-            logger.info("Training goes on step by step: recording a step failed (%s).", error)
+            reason = str(error).partition("\n")[0]
+            logger.info("Training goes on step by step: recording a step failed (%s).", reason)
 
     def _losses(self, batch: Batch) -> Tensor:
         self.drop_gradients()
@@ -108,11 +108,21 @@ class _Recording:
     ) -> None:
         self._input = Batch(batch.image.clone(), batch.target.clone(), batch.weight.clone())
         self._graph = torch.cuda.CUDAGraph()
+        pool = torch.cuda.graph_pool_handle()
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         # Other threads may go on with their own work on the GPU meanwhile.
-        record = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
-        with recording, record:
-            self._output = compute(self._input)
+        record = torch.cuda.graph(
+            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+        )
+        usual = torch.cuda.current_stream(device)
+        with recording:
+            try:
+                with record:
+                    self._output = compute(self._input)
+            except RuntimeError:
+                torch.cuda.set_stream(usual)
+                _end_allocation(pool, device)
+                raise
 
     def __call__(self, batch: Batch) -> Tensor:
         self._input.image.copy_(batch.image)
@@ -120,6 +130,19 @@ class _Recording:
         self._input.weight.copy_(batch.weight)
         self._graph.replay()
         return self._output
+
+
+def _end_allocation(pool: tuple[int, int], device: torch.device) -> None:
+    """Let PyTorch free memory again after a recording that the driver has given up.
+
+    PyTorch ends the recording first and the allocation from its pool afterwards; an error of the
+    former leaves the latter open, and then nothing is given back to the driver any more.
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index
+    # The first call fails if the allocation has ended, as it does after an error of our own.
+    with contextlib.suppress(RuntimeError, AttributeError):
+        torch._C._cuda_endAllocateToPool(index, pool)
+        torch._C._cuda_releasePool(index, pool)
 
 
 def centre(pixels: Tensor, size: torch.Size) -> Tensor:

@@ -170,16 +170,18 @@ class CropSampler:
         device = self.images[0].image.device
         if device != augmentation.device:
             self._on_device = replace(augmentation, generator=torch.Generator(device))
+        self._pixels_at_once = _PIXELS_AT_ONCE
         self._on_gpu = device.type != "cpu"
         self._shares = torch.tensor([image.share for image in images])
 
     @property
     def batch(self) -> int:
-        """Crops per batch; batches drawn ahead are dropped when it is set."""
+        """Crops per batch; a smaller one also has less drawn ahead, and drops what was drawn."""
         return self._batch
 
     @batch.setter
     def batch(self, crops: int) -> None:
+        self._pixels_at_once = self._pixels_at_once * crops // self._batch
         self._batch = crops
         self._ready = []
 
@@ -188,7 +190,7 @@ class CropSampler:
         """Batches that are drawn at once."""
         if not self._on_gpu:
             return 1
-        return max(1, min(_DRAWN_AT_ONCE, _PIXELS_AT_ONCE // (self._batch * self.crop**2)))
+        return max(1, min(_DRAWN_AT_ONCE, self._pixels_at_once // (self._batch * self.crop**2)))
 
     def draw(self) -> Batch:
         """Return the next batch, on the device of the images."""
