@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -10,7 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_unet.core.gradient_step import centre, weighted_cross_entropy
+from napari_unet.core.gradient_step import GradientStep, centre, weighted_cross_entropy
+from napari_unet.core.sampling import Batch
+
+from .networks import small_net
+from .small_training import CPU
 
 
 @given(st.integers(1, 3), st.integers(2, 4), st.integers(0, 1000))
@@ -54,3 +59,35 @@ def test_the_middle_is_what_a_valid_network_answers_for(size: int, wanted: int) 
     margin = (size - wanted) // 2
     expected = pixels[:, margin : margin + wanted, margin : margin + wanted]
     assert torch.equal(centre(pixels, torch.Size([wanted, wanted])), expected)
+
+
+def random_batch(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(2, 1, 16, 16, generator=generator)
+    return Batch(image, (image[:, 0] > 0.5).long(), torch.ones(2, 16, 16))
+
+
+def test_gradients_are_those_of_the_batch_alone_and_not_too_long() -> None:
+    net = small_net()  # in evaluation mode: no dropout, fixed statistics
+    step = GradientStep(net, CPU)
+    with torch.no_grad():
+        net.classifier.weight.mul_(1000)
+    step(random_batch(0))
+    losses = step(random_batch(1))
+    assert losses[0] == losses[1] > 0
+    gradients = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    assert float(gradients.norm()) == pytest.approx(5.0, rel=1e-3)
+    step(random_batch(0))
+    step(random_batch(1))
+    again = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    torch.testing.assert_close(again, gradients)
+
+
+def test_where_steps_cannot_be_recorded_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """This PyTorch may know no CUDA at all; a GPU may refuse."""
+    steps = [GradientStep(small_net(), CPU) for _ in range(2)]
+    steps[0]._recordable = True
+    with caplog.at_level(logging.INFO):
+        losses = [[step(random_batch(k)) for k in range(6)] for step in steps]
+    assert losses[0] == losses[1]
+    assert not steps[0].recorded and caplog.text.count("step by step") == 1
