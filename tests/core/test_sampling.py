@@ -297,11 +297,8 @@ def test_images_are_drawn_by_their_share() -> None:
     )
 
 
-def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot() -> None:
     """As on a GPU: crops of one image are read together, and dealt out to batches afterwards."""
-    monkeypatch.setattr(sampling, "_DRAWN_AT_ONCE", 5)
     sources = []
     for number in range(3):
         source = scattered()
@@ -309,7 +306,7 @@ def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
     sampler = CropSampler(
         sources, crop=16, batch=4, augmentation=augmentation(seed=2), in_channels=1
     )
-    sampler._on_gpu = True
+    sampler.at_once = 5
     shares = torch.tensor([source.share for source in sources])
     generator = torch.Generator().manual_seed(2)
     lots = torch.multinomial(shares, 20, replacement=True, generator=generator)
@@ -322,10 +319,7 @@ def test_batches_drawn_together_hold_the_images_in_the_order_of_the_lot(
 
 
 @pytest.mark.parametrize("used", [0, 3, 5, 7])
-def test_a_sampler_goes_on_within_batches_drawn_together(
-    monkeypatch: pytest.MonkeyPatch, used: int
-) -> None:
-    monkeypatch.setattr(sampling, "_DRAWN_AT_ONCE", 5)
+def test_a_sampler_goes_on_within_batches_drawn_together(used: int) -> None:
     samplers = [
         CropSampler(
             [scattered()], crop=16, batch=2, augmentation=augmentation(STRONG, seed), in_channels=1
@@ -333,7 +327,7 @@ def test_a_sampler_goes_on_within_batches_drawn_together(
         for seed in (2, 9)
     ]
     for sampler in samplers:
-        sampler._on_gpu = True
+        sampler.at_once = 5
     for _ in range(used):
         samplers[0].draw()
     samplers[1].draw()
@@ -348,7 +342,8 @@ def test_batches_drawn_together_fit_into_memory() -> None:
     sampler = CropSampler(
         [scattered()], crop=256, batch=8, augmentation=augmentation(), in_channels=1
     )
-    sampler._on_gpu = True
+    assert sampler.at_once == 1
+    sampler.at_once = sampling._batches_at_once(8, 256, torch.device("cuda"))
     assert sampler.at_once == 4
     sampler.batch = 2  # memory ran out twice: less is drawn ahead, too
     assert sampler.at_once == 4

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def cuda_obstacle() -> str | None:
     try:
         torch.zeros(1, device="cuda").add_(1).cpu()
     except RuntimeError as error:
-        return f"a GPU was found but does not work ({_first_line(error)})"
+        return f"a GPU was found but does not work ({first_line(error)})"
     return None
 
 
@@ -116,16 +116,12 @@ def mps_obstacle() -> str | None:
     try:
         torch.zeros(1, device="mps").add_(1).cpu()
     except RuntimeError as error:
-        return f"an Apple GPU was found but does not work ({_first_line(error)})"
+        return f"an Apple GPU was found but does not work ({first_line(error)})"
     return None
 
 
 def _gpu_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else "Apple GPU"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -41,3 +41,8 @@ class TrainingError(UNetError):
 
 class PredictionError(UNetError):
     """The network could not be evaluated."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a foreign error's text, for a sentence of our own; else its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

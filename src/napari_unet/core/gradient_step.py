@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.device import fast_bfloat16, recording
+from napari_unet.core.errors import first_line
 from napari_unet.core.fine_tuning import Anchor
 from napari_unet.core.sampling import Batch
 from napari_unet.core.unet import UNet
@@ -53,10 +54,9 @@ class GradientStep:
         """Drop what was recorded; needed when modes of the network or the batch size change."""
         self._recorded = None
         self._plain_steps = 0
-        self.drop_gradients()
+        self._drop_gradients()
 
-    def drop_gradients(self) -> None:
-        """Free the memory of the gradients."""
+    def _drop_gradients(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -77,11 +77,11 @@ class GradientStep:
             self._recorded = _Recording(self._losses, batch, self.device)
         except RuntimeError as error:
             self._recordable = False
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             logger.info("Training goes on step by step: recording a step failed (%s).", reason)
 
     def _losses(self, batch: Batch) -> Tensor:
-        self.drop_gradients()
+        self._drop_gradients()
         with self._precision():
             logits = self.net(batch.image)
             target = centre(batch.target, logits.shape[-2:])

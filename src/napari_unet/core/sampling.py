@@ -148,6 +148,12 @@ class CropSampler:
         Channels of the network; a one-channel image is repeated when the network takes three.
     answered
         Side of the middle of a crop that the network gives an answer for (default: all of it).
+
+    Attributes
+    ----------
+    at_once
+        Batches that are drawn at once. It stays when ``batch`` is made smaller for lack of memory,
+        so that drawing takes less, too.
     """
 
     def __init__(
@@ -170,27 +176,18 @@ class CropSampler:
         device = self.images[0].image.device
         if device != augmentation.device:
             self._on_device = replace(augmentation, generator=torch.Generator(device))
-        self._pixels_at_once = _PIXELS_AT_ONCE
-        self._on_gpu = device.type != "cpu"
+        self.at_once = _batches_at_once(batch, crop, device)
         self._shares = torch.tensor([image.share for image in images])
 
     @property
     def batch(self) -> int:
-        """Crops per batch; a smaller one also has less drawn ahead, and drops what was drawn."""
+        """Crops per batch; batches drawn ahead are dropped when it is set."""
         return self._batch
 
     @batch.setter
     def batch(self, crops: int) -> None:
-        self._pixels_at_once = self._pixels_at_once * crops // self._batch
         self._batch = crops
         self._ready = []
-
-    @property
-    def at_once(self) -> int:
-        """Batches that are drawn at once."""
-        if not self._on_gpu:
-            return 1
-        return max(1, min(_DRAWN_AT_ONCE, self._pixels_at_once // (self._batch * self.crop**2)))
 
     def draw(self) -> Batch:
         """Return the next batch, on the device of the images."""
@@ -209,7 +206,7 @@ class CropSampler:
         """Go back to where a sampler with the same settings was."""
         self.augmentation.generator.set_state(generator)
         self._ready = []
-        if self._on_gpu:  # a run that was begun on a GPU may go on without one
+        if self.at_once > 1:  # a run that was begun on a GPU may go on without one
             for _ in range(used):
                 self.draw()
 
@@ -256,6 +253,12 @@ class CropSampler:
         reach = self._largest_jitter / source.factor
         near = _picked(source.objects, where) + (torch.stack(jitter, dim=1) * 2 - 1) * reach
         return torch.where((kind < 0.5)[:, None], near, anywhere)
+
+
+def _batches_at_once(batch: int, crop: int, device: torch.device) -> int:
+    if device.type == "cpu":
+        return 1
+    return max(1, min(_DRAWN_AT_ONCE, _PIXELS_AT_ONCE // (batch * crop**2)))
 
 
 def _picked(places: Tensor, where: Tensor) -> Tensor:

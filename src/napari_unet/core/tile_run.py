@@ -23,6 +23,7 @@ from napari_unet.core.errors import (
     InputError,
     PredictionError,
     UNetError,
+    first_line,
 )
 from napari_unet.core.events import TileDone
 from napari_unet.core.inference import CancelledError, InferenceNetwork
@@ -178,7 +179,7 @@ class TileRun:
             if not is_out_of_memory(error):
                 raise PredictionError(
                     f"The network could not be evaluated on {self._device.type}: "
-                    f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+                    + first_line(error)
                 ) from error
             self._split(box, error)
             return None
@@ -205,8 +206,7 @@ class TileRun:
         except UNetError:
             raise
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"The image could not be read ({reason}).") from error
+            raise InputError(f"The image could not be read ({first_line(error)}).") from error
 
     def _split(self, box: Box, error: BaseException) -> None:
         """Put the box back as smaller ones, and keep to that size from now on.
