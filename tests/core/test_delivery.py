@@ -12,6 +12,7 @@ import torch
 
 from napari_unet.core import delivery
 from napari_unet.core.events import Scores
+from napari_unet.core.fine_tuning import MIXTURE
 from napari_unet.core.model import Model
 from napari_unet.core.training import iter_training
 
@@ -42,7 +43,7 @@ def test_the_base_is_mixed_with_what_training_reached_in_the_end() -> None:
     base.net.state_dict = lambda: weights(0.0)  # type: ignore[method-assign,assignment]
     run: Any = FakeRun(9, weights(2.0), weights(4.0), 0.7)
     found = [(name, float(w["w"][0])) for name, w in delivery._trained_weights(run, base)]
-    assert found == [("tuned", 2.0), ("mixture", 1.0), ("tuned", 4.0)]
+    assert found == [("tuned", 2.0), ("mixture", pytest.approx(2 * MIXTURE)), ("tuned", 4.0)]
     run = FakeRun(9, weights(float("nan")), weights(4.0), 0.7)
     assert [name for name, _ in delivery._trained_weights(run, base)] == ["tuned"]
     run = FakeRun(0, weights(2.0), weights(4.0), None)
