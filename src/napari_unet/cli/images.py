@@ -28,12 +28,13 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
         If the file is not an image or has no such channel.
     """
     picture = read_image(path)
+    axis = picture.channel_axis
     # Alpha is no information about the sample.
-    if picture.rgb and picture.channel_axis == picture.data.ndim - 1:
-        picture = replace(picture, data=picture.data[..., :3])
+    if picture.rgb and axis is not None and picture.data.shape[axis] > 3:
+        colours = (*(slice(None),) * axis, slice(3))
+        picture = replace(picture, data=_lazily(picture.data)[colours])
     if channel is None:
         return picture
-    axis = picture.channel_axis
     count = 1 if axis is None else int(picture.data.shape[axis])
     if channel > count:
         raise InputError(f"{path.name!r} has {count} channel(s); there is no channel {channel}.")

@@ -1,0 +1,36 @@
+"""Images as commands read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_unet.cli.images import read_channel
+from napari_unet.io import images
+
+RGBA = np.random.default_rng(0).integers(0, 255, (48, 64, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_large_slide_in_colour_is_not_read_as_a_whole(tmp_path, monkeypatch, channels):
+    """Complaint 18: a compressed slide of several gigabytes stays in its file."""
+    colours = RGBA[..., :channels]
+    tifffile.imwrite(
+        tmp_path / "a.tif", colours, tile=(16, 16), compression="zlib", photometric="rgb"
+    )
+    monkeypatch.setattr(images, "LAZY_BYTES", 10)
+    picture = read_channel(tmp_path / "a.tif", None)
+    assert not isinstance(picture.data, np.ndarray)
+    assert picture.data.shape == (48, 64, 3)
+    assert (np.asarray(picture.data[5:20, 5:20]) == RGBA[5:20, 5:20, :3]).all()
+
+
+def test_alpha_is_left_out_wherever_the_colours_are(tmp_path):
+    """Colours in planes of their own, as some programs store them."""
+    planes = np.moveaxis(RGBA, -1, 0)
+    options = {"photometric": "rgb", "planarconfig": "separate", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **options)
+    picture = read_channel(tmp_path / "a.tif", None)
+    assert picture.channel_axis == 0
+    assert (picture.data == planes[:3]).all()
