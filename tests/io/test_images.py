@@ -83,6 +83,28 @@ def test_axes_of_length_1_in_front_are_dropped(tmp_path):
     assert read_image(tmp_path / "a.tif").data.shape == GRAY.shape
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 1), (3, 1, 1)])
+def test_axes_of_length_1_of_a_zarr_are_dropped_unread(tmp_path, shape):
+    """Complaint 18: converters write all five axes; a large plane is still one plane."""
+    array = zarr.create_group(tmp_path / "a.zarr").create_array("0", data=np.ones((*shape, 8, 9)))
+    axes = [{"name": name} for name in "tczyx"]
+    scale = {"type": "scale", "scale": [9, 1, 7, 0.5, 0.25]}
+    zarr.open_group(tmp_path / "a.zarr").attrs["multiscales"] = [
+        {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}
+    ]
+    image = read_image(tmp_path / "a.zarr")
+    assert not isinstance(image.data, np.ndarray)
+    assert image.data.shape == tuple(n for n in array.shape if n > 1)
+    assert image.grid.scale[-2:] == (0.5, 0.25)
+    assert image.channel_axis == (0 if shape[1] > 1 else None)
+    assert image.axes == {(1, 1, 1): "YX", (1, 2, 1): "CYX", (3, 1, 1): "TYX"}[shape]
+
+
+def test_axes_of_length_1_of_labels_are_dropped(tmp_path):
+    np.save(tmp_path / "a.npy", GRAY[None])
+    assert read_labels(tmp_path / "a.npy").data.shape == GRAY.shape
+
+
 def test_further_images_of_a_file_are_not_passed_over_in_silence(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(GRAY)

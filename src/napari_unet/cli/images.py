@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.images import ImageFile, read_image
+from napari_unet.io.images import ImageFile, lazily, read_image
 
 
 def read_channel(path: Path, channel: int | None) -> ImageFile:
@@ -32,7 +29,7 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
     # Alpha is no information about the sample.
     if picture.rgb and axis is not None and picture.data.shape[axis] > 3:
         colours = (*(slice(None),) * axis, slice(3))
-        picture = replace(picture, data=_lazily(picture.data)[colours])
+        picture = replace(picture, data=lazily(picture.data)[colours])
     if channel is None:
         return picture
     count = 1 if axis is None else int(picture.data.shape[axis])
@@ -43,18 +40,8 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
     index = (slice(None),) * axis + (channel - 1,)
     return replace(
         picture,
-        data=_lazily(picture.data)[index],
+        data=lazily(picture.data)[index],
         grid=picture.plane_grid,
         channel_axis=None,
         rgb=False,
     )
-
-
-def _lazily(data: Any) -> Any:
-    """Wrap arrays that would be read as a whole when they are indexed."""
-    if isinstance(data, np.ndarray):
-        return data
-    import dask.array
-
-    chunks = getattr(data, "chunks", "auto")
-    return dask.array.from_array(data, chunks=chunks)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import struct
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def read_image(path: str | Path) -> ImageFile:
     Returns
     -------
     ImageFile
-        Axes of length 1 in front are dropped.
+        Axes of length 1 other than Y and X are dropped.
 
     Raises
     ------
@@ -115,7 +115,31 @@ def _read(path: Path, *, as_labels: bool) -> ImageFile:
         raise InputError(f"{path.name!r} must hold real numbers, not {image.data.dtype}.")
     if len(image.data.shape) < 2 or 0 in image.data.shape:
         raise InputError(f"{path.name!r} holds no image (its shape is {image.data.shape}).")
-    return image
+    return _without_single_axes(image)
+
+
+def _without_single_axes(image: ImageFile) -> ImageFile:
+    """Drop axes of length 1 other than Y and X; many Zarr images have all five axes."""
+    shape, grid, channel = image.data.shape, image.grid, image.channel_axis
+    single = [i for i, axis in enumerate(grid.axes) if shape[i] == 1 and axis not in "YX"]
+    if not single:
+        return image
+    for axis in reversed(single):
+        grid = grid.without(axis)
+    if channel is not None:
+        channel = None if channel in single else channel - sum(axis < channel for axis in single)
+    where = tuple(0 if axis in single else slice(None) for axis in range(len(shape)))
+    return replace(image, data=lazily(image.data)[where], grid=grid, channel_axis=channel)
+
+
+def lazily(data: Any) -> Any:
+    """Wrap arrays that would be read as a whole when they are indexed."""
+    if isinstance(data, np.ndarray):
+        return data
+    import dask.array
+
+    chunks = getattr(data, "chunks", "auto")
+    return dask.array.from_array(data, chunks=chunks)  # type: ignore[no-untyped-call]
 
 
 def read_labels(path: str | Path) -> ImageFile:
@@ -149,10 +173,7 @@ def read_labels(path: str | Path) -> ImageFile:
         data = values.astype(np.int32)
     elif kind == "b":
         data = np.asarray(data).astype(np.uint8)
-    grid, axis = image.grid, image.channel_axis
-    if axis is not None and data.shape[axis] == 1:
-        data, grid, axis = data[(slice(None),) * axis + (0,)], grid.without(axis), None
-    return ImageFile(data, grid, axis, False, image.name)
+    return replace(image, data=data)
 
 
 def file_name_stem(path: str | Path) -> str:
@@ -238,7 +259,7 @@ def _read_tiff(path: Path) -> ImageFile:
     if axes.endswith("S"):
         keep = [i for i, n in enumerate(data.shape) if n > 1 or i >= len(data.shape) - 3]
     if len(keep) < len(data.shape):
-        data = data[tuple(slice(None) if i in keep else 0 for i in range(len(data.shape)))]
+        data = lazily(data)[tuple(slice(None) if i in keep else 0 for i in range(data.ndim))]
         axes = "".join(axes[i] for i in keep)
     letters = "".join("Z" if letter in "IQRAO" and "Z" not in axes else letter for letter in axes)
     grid = Grid.of(
