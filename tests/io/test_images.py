@@ -194,6 +194,20 @@ def test_numpy_is_memory_mapped(tmp_path):
     assert read_image(tmp_path / "b.npy").channel_axis == 2
 
 
+@pytest.mark.parametrize(("leading", "axes"), [((), "YXS"), ((5,), "ZYXS"), ((2, 5), "TZYXS")])
+@pytest.mark.parametrize("ending", ["npy", "zarr"])
+def test_colours_of_any_type_in_arrays_without_axis_names(tmp_path, ending, leading, axes):
+    """Prediction takes a last axis of 3 or 4 for colours: so does what is written beside it."""
+    path, array = tmp_path / f"a.{ending}", np.ones((*leading, 6, 7, 3), np.float32)
+    if ending == "npy":
+        np.save(path, array)
+    else:
+        zarr.create_array(path, data=array)
+    image = read_image(path)
+    assert (image.axes, image.channel_axis, image.rgb) == (axes, array.ndim - 1, True)
+    assert image.plane_grid.axes == axes[:-1]
+
+
 def test_numpy_pickle_is_never_run(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[{}, {}]], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="not an image"):

@@ -201,9 +201,15 @@ def _read_npy(path: Path) -> ImageFile:
     data = np.load(path, mmap_mode="r", allow_pickle=False)
     if data.ndim < 2:
         raise InputError(f"{path.name!r} holds no image (its shape is {data.shape}).")
-    rgb = data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8
-    axes = "YXS" if rgb else None
-    return ImageFile(data, Grid.of(data.ndim, axes=axes), 2 if rgb else None, rgb, path.stem)
+    return _without_axis_names(data, path.stem)
+
+
+def _without_axis_names(data: Any, name: str) -> ImageFile:
+    """Take a last axis of 3 or 4 for colours, as prediction and training do."""
+    rgb = 3 <= data.ndim <= 5 and data.shape[-1] in (3, 4)
+    axes = "TZYX"[1 - data.ndim :] + "S" if rgb else None
+    channel = data.ndim - 1 if rgb else None
+    return ImageFile(data, Grid.of(data.ndim, axes=axes), channel, rgb, name)
 
 
 def _read_picture(path: Path, positions: bool = False) -> ImageFile:
@@ -240,6 +246,8 @@ def _read_zarr(path: Path) -> ImageFile:
     from napari_unet.io.ome_zarr import open_image
 
     data, grid = open_image(path)
+    if grid == Grid.of(data.ndim):
+        return _without_axis_names(data, file_name_stem(path))
     axis = grid.axes.find("C")
     return ImageFile(data, grid, axis if axis >= 0 else None, False, file_name_stem(path))
 
