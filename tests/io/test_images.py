@@ -73,6 +73,22 @@ def test_colours_in_tiff(tmp_path):
     assert (image.axes, image.channel_axis, image.rgb) == ("YXS", 2, True)
 
 
+def test_four_gray_channels_in_one_tiff_plane_are_not_colours(tmp_path):
+    """The fourth was taken for alpha and left out."""
+    four = np.concatenate([RGB, RGB[..., :1]], axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", four, photometric="minisblack", planarconfig="contig")
+    image = read_image(tmp_path / "a.tif")
+    assert (image.channel_axis, image.rgb) == (2, False)
+
+
+def test_gray_tiff_with_alpha_is_gray(tmp_path):
+    """As PNG is: alpha is no second channel."""
+    Image.fromarray(RGB[..., :2].copy(), mode="LA").save(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif")
+    assert (image.data == RGB[..., 0]).all()
+    assert (image.axes, image.channel_axis, image.rgb) == ("YX", None, False)
+
+
 def test_a_stack_of_unknown_axis_is_taken_as_depth(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([GRAY] * 4), photometric="minisblack")
     assert read_image(tmp_path / "a.tif").axes == "ZYX"

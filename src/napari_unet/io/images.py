@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 #: Larger TIFF files are not read as a whole: they are memory-mapped or read chunk by chunk.
 LAZY_BYTES = 1_000_000_000
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
+#: TIFF's numbers for channels that are no colours (white or black is zero), and for alpha.
+_GRAYS, _ALPHA = (0, 1), {1, 2}
 #: Pillow's modes that are no plain gray or RGB(A) values, and what they become.
 _PLAIN_MODES = {"P": "RGB", "PA": "RGBA", "LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 #: What decoders raise for files that are truncated or not what their name says.
@@ -262,6 +264,7 @@ def _read_tiff(path: Path) -> ImageFile:
         _say_what_is_left_out(path, tiff.series)
         axes = str(series.axes).upper()
         data = _tiff_pixels(path, series)
+        page = series.keyframe
         known = calibration(tiff)
     keep = [i for i, size in enumerate(data.shape) if size > 1 or i >= len(data.shape) - 2]
     if axes.endswith("S"):
@@ -269,6 +272,9 @@ def _read_tiff(path: Path) -> ImageFile:
     if len(keep) < len(data.shape):
         data = lazily(data)[tuple(slice(None) if i in keep else 0 for i in range(data.ndim))]
         axes = "".join(axes[i] for i in keep)
+    samples = axes.find("S")
+    if samples >= 0 and data.shape[samples] == 2 and _ALPHA & set(page.extrasamples):
+        data, axes = lazily(data)[(*(slice(None),) * samples, 0)], axes.replace("S", "")
     letters = "".join("Z" if letter in "IQRAO" and "Z" not in axes else letter for letter in axes)
     grid = Grid.of(
         len(letters),
@@ -278,7 +284,7 @@ def _read_tiff(path: Path) -> ImageFile:
         units=[known.units.get(letter, "") for letter in letters],
     )
     channel = grid.axes.find("S") if "S" in grid.axes else grid.axes.find("C")
-    rgb = "S" in grid.axes and data.shape[channel] in (3, 4)
+    rgb = "S" in grid.axes and data.shape[channel] in (3, 4) and page.photometric not in _GRAYS
     return ImageFile(data, grid, channel if channel >= 0 else None, rgb, file_name_stem(path))
 
 
