@@ -73,6 +73,17 @@ def test_labels_that_do_not_fit_are_one_sentence(tmp_path, write, labels):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tiff_of_a_stack_in_several_units(tmp_path):
+    """Complaint 19: ImageJ knows one unit for X, Y and Z, and seconds."""
+    units = ("minute", "nanometer", "micrometer", "micrometer")
+    grid = Grid.of(4, scale=(5, 200, 0.1, 0.1), units=units)
+    write_masks(tmp_path / "a.tif", np.ones((2, 3, 4, 5), int), grid=grid)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        entries = tiff.imagej_metadata
+    assert entries["spacing"] == pytest.approx(0.2)
+    assert entries["finterval"] == 300
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_has_a_pyramid_of_every_second_pixel(tmp_path, version):
     labels = np.random.default_rng(0).integers(0, 9, (2, 1101, 1037)).astype(np.int32)

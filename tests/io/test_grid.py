@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.grid import Grid, grid_for, unit_name, unit_symbol
+from napari_unet.io.grid import Grid, grid_for, unit_name, unit_ratio, unit_symbol
 
 
 @pytest.mark.parametrize("spelling", ["µm", "μm", "um", "micron", "Micrometer", " microns ", "UM"])
@@ -30,6 +30,13 @@ def test_pint_units_are_understood():
 def test_symbols_go_back_to_names():
     for name in ("micrometer", "nanometer", "millimeter", "second", "angstrom", "furlong"):
         assert unit_name(unit_symbol(name)) == name
+
+
+def test_units_of_one_kind_can_be_compared():
+    assert unit_ratio("nanometer", "micrometer") == pytest.approx(1e-3)
+    assert unit_ratio("minute", "second") == 60
+    assert unit_ratio("furlong", "furlong") == 1
+    assert unit_ratio("minute", "meter") is unit_ratio("", "meter") is None
 
 
 def test_what_is_not_known_is_plain_pixels():

@@ -42,6 +42,19 @@ _SYMBOLS = {
     "hour": "h",
 }
 
+#: What can be compared: lengths in meters, and times in seconds.
+_LENGTHS = {
+    "picometer": 1e-12,
+    "angstrom": 1e-10,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
+    "inch": 0.0254,
+}
+_TIMES = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
+
 
 def unit_name(text: Any) -> str:
     """Return the full English name of a unit (``"micrometer"``), ``""`` for pixels or none.
@@ -56,6 +69,16 @@ def unit_name(text: Any) -> str:
 def unit_symbol(name: str) -> str:
     """Return the symbol of a unit (``"µm"``); unknown ones stay as they are."""
     return _SYMBOLS.get(name, name)
+
+
+def unit_ratio(unit: str, other: str) -> float | None:
+    """Return how many of the ``other`` unit one unit is; None when nobody can tell."""
+    if unit == other:
+        return 1.0
+    for known in (_LENGTHS, _TIMES):
+        if unit in known and other in known:
+            return known[unit] / known[other]
+    return None
 
 
 @dataclass(frozen=True)

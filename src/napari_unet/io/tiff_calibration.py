@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_unet.io.grid import Grid, unit_name
+from napari_unet.io.grid import Grid, unit_name, unit_ratio
 
 _CENTIMETER = 3
 
@@ -53,16 +53,17 @@ def calibration(tiff: Any) -> Calibration:
 def imagej_metadata(grid: Grid) -> tuple[dict[str, Any], tuple[float, float]]:
     """Return ImageJ's entries and the resolution tags (pixels per unit, X first) for a grid.
 
-    ImageJ holds one unit for X, Y and Z, and an origin in pixels.
+    ImageJ holds one unit for X, Y and Z, seconds for T, and an origin in pixels.
     """
     at = {letter: i for i, letter in enumerate(grid.axes)}
     unit = grid.unit
     entries: dict[str, Any] = {"unit": "micron" if unit == "micrometer" else unit or "pixel"}
     if "Z" in at:
-        same = grid.units[at["Z"]] == unit
-        entries["spacing"] = grid.scale[at["Z"]] if same else 1.0
-    if "T" in at and grid.units[at["T"]] == "second":
-        entries["finterval"] = grid.scale[at["T"]]
+        ratio = unit_ratio(grid.units[at["Z"]], unit)
+        entries["spacing"] = grid.scale[at["Z"]] * ratio if ratio is not None else 1.0
+    seconds = unit_ratio(grid.units[at["T"]], "second") if "T" in at else None
+    if seconds is not None:
+        entries["finterval"] = grid.scale[at["T"]] * seconds
         entries["tunit"] = "sec"
     for letter in "XYZ":
         if letter in at and grid.translate[at[letter]]:
