@@ -66,6 +66,17 @@ def test_ome_tiff(tmp_path):
     assert image.grid.units[1:] == ("nanometer", "micrometer")
 
 
+def test_the_stage_of_ome_tiff_in_another_unit_than_the_pixels(tmp_path):
+    """Complaint 19: Leica's files say where the stage is in meters, and have micrometer pixels."""
+    pixels = {f"PhysicalSize{axis}": 0.5 for axis in "XY"}
+    place = {"PositionX": [0.0265], "PositionXUnit": ["m"], "PositionY": [-3.0]}
+    metadata = {"axes": "YX", **pixels, "Plane": {**place, "PositionYUnit": ["mm"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", GRAY, metadata=metadata)
+    grid = read_image(tmp_path / "a.ome.tif").grid
+    assert grid.translate == pytest.approx((-3000, 26500))
+    assert grid.unit == "micrometer"
+
+
 def test_colours_in_tiff(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
     image = read_image(tmp_path / "a.tif")

@@ -118,6 +118,9 @@ def _from_ome(text: str | None) -> Calibration:
     plane = next((node for node in pixels if node.tag.endswith("}Plane")), None)
     for axis in "XYZ":
         position = plane.get(f"Position{axis}") if plane is not None else None
-        if position is not None:
-            found.translate[axis] = float(position)
+        if plane is not None and position is not None:
+            # Some microscopes tell the place of the stage in meters and the pixel in micrometers.
+            unit = unit_name(plane.get(f"Position{axis}Unit"))
+            ratio = unit_ratio(unit, found.units.get(axis, ""))
+            found.translate[axis] = float(position) * (1.0 if ratio is None else ratio)
     return found
