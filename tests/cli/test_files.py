@@ -33,6 +33,13 @@ def test_folders_patterns_and_files_in_any_mixture(tmp_path):
     assert found == [day / "a.png", day / "b.tif", other / "x1.tif"]
 
 
+def test_annotations_beside_images_are_no_images(tmp_path):
+    """They are what ``--format annotation`` and the panel write there."""
+    touch(tmp_path / "a.tif", tmp_path / "a_annotation.tif")
+    assert find_images([str(tmp_path)]) == [tmp_path / "a.tif"]
+    assert find_images([str(tmp_path / "*.tif")]) == [tmp_path / "a.tif"]
+
+
 def test_a_masks_file_that_is_named_is_taken(tmp_path):
     touch(tmp_path / "a_masks.tif")
     assert find_images([str(tmp_path / "a_masks.tif")]) == [tmp_path / "a_masks.tif"]

@@ -15,6 +15,8 @@ from napari_unet.io.images import file_name_stem
 #: What a folder is searched for.
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
 MASKS = "_masks"
+#: How the names of label images end that lie beside images.
+_RESULTS = (MASKS, "_annotation")
 _PATTERN_CHARACTERS = frozenset("*?[")
 
 
@@ -48,7 +50,7 @@ def _expand(text: str) -> list[Path]:
     # A shell on Windows does not resolve patterns; elsewhere they may have been quoted.
     if _PATTERN_CHARACTERS & set(text):
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
-        images = [match for match in matches if not _is_masks(match)]
+        images = [match for match in matches if not _is_result(match)]
         if not images:
             raise InputError(f"No file matches {text!r}; check the pattern.")
         return images
@@ -56,8 +58,8 @@ def _expand(text: str) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder in order of their names, without masks written earlier."""
-    return [path for path in labels_in(folder) if not _is_masks(path)]
+    """Return the images of a folder in order of their names, without masks and annotations."""
+    return [path for path in labels_in(folder) if not _is_result(path)]
 
 
 def labels_in(folder: Path) -> list[Path]:
@@ -69,8 +71,8 @@ def labels_in(folder: Path) -> list[Path]:
     )
 
 
-def _is_masks(path: Path) -> bool:
-    return file_name_stem(path).endswith(MASKS)
+def _is_result(path: Path) -> bool:
+    return file_name_stem(path).endswith(_RESULTS)
 
 
 def result_stems(images: Iterable[Path]) -> list[str]:
