@@ -111,3 +111,9 @@ def test_a_bad_option_is_one_sentence(words, said, capsys):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_a_recipe_saved_on_windows(tmp_path):
+    """Its editors put a byte order mark in front."""
+    (tmp_path / "recipe.json").write_text('{"seed": 5}', encoding="utf-8-sig")
+    assert train_settings(parse_train("--recipe", str(tmp_path / "recipe.json"))).seed == 5

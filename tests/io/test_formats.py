@@ -22,7 +22,9 @@ from napari_unet.io.geojson import read_geojson, write_geojson
 from napari_unet.io.grid import Grid
 from napari_unet.io.imagej_roi import read_imagej_rois, write_imagej_rois
 from napari_unet.io.masks_tiff import write_annotation, write_masks
+from napari_unet.io.measurements import read_measurements
 from napari_unet.io.ome_zarr import open_image, read_ome_zarr, write_ome_zarr
+from napari_unet.io.registry import write_labels
 
 RING = np.array([[0, 0, 0, 0, 0], [0, 3, 3, 3, 0], [0, 3, 0, 3, 0], [0, 3, 3, 3, 9]])
 
@@ -260,6 +262,17 @@ def test_coco_with_polygons(tmp_path):
     content = {"images": [{"id": 7, "height": 2, "width": 3}], "annotations": [annotation]}
     (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
     assert read_coco(tmp_path / "a.json").tolist() == [[4, 4, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("ending", "read"), [("json", read_coco), ("geojson", read_geojson), ("csv", read_measurements)]
+)
+def test_text_with_a_byte_order_mark(tmp_path, ending, read):
+    """Editors and spreadsheets on Windows put one in front when they save."""
+    path = write_labels(tmp_path / f"a.{ending}", np.eye(3, dtype=int))
+    before = read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    np.testing.assert_equal(read(path), before)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"images": 3}', '{"features": [1]}'])

@@ -78,7 +78,7 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
     if options.recipe is not None:
         path = existing_file(options.recipe)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"The recipe {str(path)!r} cannot be read as text.") from error
         settings = TrainSettings.from_json(text)

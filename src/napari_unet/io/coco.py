@@ -79,7 +79,7 @@ def read_coco(path: str | Path) -> npt.NDArray[np.int32]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         images = content["images"]
         planes = {image["id"]: tuple(image.get("plane", (i,))) for i, image in enumerate(images)}
         sizes = {(int(image["height"]), int(image["width"])) for image in images}

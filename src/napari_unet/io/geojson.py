@@ -95,7 +95,7 @@ def read_geojson(
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         features = content["features"] if isinstance(content, dict) else list(content)
         about = content.get(_MEMBER, {}) if isinstance(content, dict) else {}
         size = tuple(int(n) for n in (about.get("shape") if shape is None else shape) or ())

@@ -158,7 +158,7 @@ def read_measurements(path: str | Path) -> Columns:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = csv.reader(file)
         values = [[float(cell) for cell in row] for row in rows]
         table = np.array(values, dtype=float).reshape(len(rows), len(header))
