@@ -275,6 +275,58 @@ def test_text_with_a_byte_order_mark(tmp_path, ending, read):
     np.testing.assert_equal(read(path), before)
 
 
+def write_squares(folder, names):
+    """Write pixels one below the other as objects with these names, in every format."""
+    corners = [np.array([[0, n], [1, n], [1, n + 1], [0, n + 1]]) for n in range(len(names))]
+    rois = [roifile.ImagejRoi.frompoints(c, name=n) for c, n in zip(corners, names, strict=True)]
+    roifile.roiwrite(folder / "a.zip", rois)
+    features = [
+        {
+            "geometry": {"type": "Polygon", "coordinates": [corner.tolist()]},
+            "properties": {"name": name},
+        }
+        for corner, name in zip(corners, names, strict=True)
+    ]
+    (folder / "a.geojson").write_text(json.dumps(features), encoding="utf-8")
+    annotations = [
+        {"id": int(name), "image_id": 1, "segmentation": [corner.ravel().tolist()]}
+        for corner, name in zip(corners, names, strict=True)
+        if name
+    ]
+    images = [{"id": 1, "height": len(names), "width": 1}]
+    content = {"images": images, "annotations": annotations}
+    (folder / "a.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_an_object_0_of_another_program_is_not_lost(tmp_path):
+    """Many programs count from 0, which is background in a label image."""
+    write_squares(tmp_path, ["0", "1", "2"])
+    for labels in (
+        read_coco(tmp_path / "a.json"),
+        read_geojson(tmp_path / "a.geojson", (3, 1))[0],
+        read_imagej_rois(tmp_path / "a.zip", (3, 1)),
+    ):
+        assert labels.ravel().tolist() == [1, 2, 3]
+
+
+def test_objects_without_a_number_do_not_merge_with_numbered_ones(tmp_path):
+    write_squares(tmp_path, ["", "1", "7"])
+    assert read_geojson(tmp_path / "a.geojson", (3, 1))[0].ravel().tolist() == [1, 2, 3]
+    assert read_imagej_rois(tmp_path / "a.zip", (3, 1)).ravel().tolist() == [1, 2, 3]
+
+
+def test_numbers_that_do_not_fit_are_one_sentence(tmp_path):
+    """COCO's own annotations of crowds have such numbers."""
+    write_squares(tmp_path, ["1", "900100581781"])
+    for read in (
+        lambda: read_coco(tmp_path / "a.json"),
+        lambda: read_geojson(tmp_path / "a.geojson", (2, 1)),
+        lambda: read_imagej_rois(tmp_path / "a.zip", (2, 1)),
+    ):
+        with pytest.raises(InputError, match=r"900100581781.*renumber"):
+            read()
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"images": 3}', '{"features": [1]}'])
 def test_other_json_is_one_sentence(tmp_path, content):
     (tmp_path / "a.json").write_text(content, encoding="utf-8")

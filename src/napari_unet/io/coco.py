@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_unet.core.atomic import write_text
 from napari_unet.core.errors import InputError
 from napari_unet.io.outlines import paint
-from napari_unet.io.stacks import label_planes
+from napari_unet.io.stacks import label_planes, object_numbers
 
 
 def write_coco(path: str | Path, labels: Any, *, image_name: str = "image") -> None:
@@ -70,7 +70,8 @@ def read_coco(path: str | Path) -> npt.NDArray[np.int32]:
     Returns
     -------
     ndarray of int32
-        ``(Y, X)``, or ``(..., Y, X)`` for several images. Labels by ``label``, else by ``id``.
+        ``(Y, X)``, or ``(..., Y, X)`` for several images. Labels by ``label``, else by ``id``;
+        counted from 1 when one of them is 0.
 
     Raises
     ------
@@ -90,9 +91,10 @@ def read_coco(path: str | Path) -> npt.NDArray[np.int32]:
         if len(images) > 1 or "plane" in images[0]:
             leading = tuple(max(part) + 1 for part in zip(*planes.values(), strict=True))
         labels = np.zeros(leading + size, dtype=np.int32)
-        for annotation in content["annotations"]:
+        annotations = content["annotations"]
+        numbers = object_numbers([int(each.get("label", each["id"])) for each in annotations])
+        for label, annotation in zip(numbers, annotations, strict=True):
             index = planes[annotation["image_id"]] if leading else ()
-            label = int(annotation.get("label", annotation["id"]))
             _draw(labels[index], label, annotation["segmentation"])
     except FileNotFoundError as error:
         raise InputError(f"There is no file {str(path)!r}; check the path.") from error

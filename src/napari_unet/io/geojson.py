@@ -15,7 +15,7 @@ from napari_unet.core.atomic import write_text
 from napari_unet.core.errors import InputError
 from napari_unet.io.grid import Grid, grid_for
 from napari_unet.io.outlines import Outline, outlines, paint
-from napari_unet.io.stacks import label_planes, positions
+from napari_unet.io.stacks import label_planes, object_numbers, positions
 
 #: Where we note the shape and calibration; GeoJSON allows further members.
 _MEMBER = "napari_unet"
@@ -86,7 +86,8 @@ def read_geojson(
     Returns
     -------
     labels, grid
-        int32 labels by ``properties.label``, else by names that are numbers, else counted from 1.
+        int32 labels by ``properties.label`` or names that are numbers above 0 when all objects
+        have them, else counted from 1.
 
     Raises
     ------
@@ -105,11 +106,11 @@ def read_geojson(
         grid = Grid.of(len(size), **known)
         labels = np.zeros(size, dtype=np.int32)
         shapes: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
-        for count, feature in enumerate(features, start=1):
+        numbers = object_numbers([_number_of(feature) for feature in features])
+        for number, feature in zip(numbers, features, strict=True):
             geometry = feature["geometry"]
             index = _plane_of(geometry, grid, size)
-            item = (_label_of(feature, count), _rings(geometry))
-            shapes.setdefault(index, []).append(item)
+            shapes.setdefault(index, []).append((number, _rings(geometry)))
         for index, items in shapes.items():
             paint(labels[index], items)
     except FileNotFoundError as error:
@@ -156,12 +157,12 @@ def _rings(geometry: dict[str, Any]) -> list[npt.NDArray[Any]]:
     return [np.asarray(ring, dtype=float)[:, :2] for polygon in polygons for ring in polygon]
 
 
-def _label_of(feature: dict[str, Any], count: int) -> int:
+def _number_of(feature: dict[str, Any]) -> int | None:
     properties = feature.get("properties") or {}
     for value in (properties.get("label"), properties.get("name")):
         if str(value).isdecimal():
             return int(str(value))
-    return count
+    return None
 
 
 def _plane_of(geometry: dict[str, Any], grid: Grid, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from napari_unet.core.atomic import atomic_file
 from napari_unet.core.errors import InputError
 from napari_unet.io.grid import Grid, grid_for
 from napari_unet.io.outlines import Outline, outlines, paint
-from napari_unet.io.stacks import label_planes, positions
+from napari_unet.io.stacks import label_planes, object_numbers, positions
 
 #: Larger coordinates do not fit into ImageJ's short integers.
 _LARGEST_SHORT = 60_535
@@ -76,8 +76,8 @@ def read_imagej_rois(
     Returns
     -------
     ndarray of int32
-        Labels by the ROI's names where these are numbers, else counted from 1. Lines and points
-        have no area and are left out.
+        Labels by the ROI's names where these are numbers above 0, else counted from 1. Lines and
+        points have no area and are left out.
 
     Raises
     ------
@@ -97,10 +97,9 @@ def read_imagej_rois(
         raise InputError(f"{path.name!r} is not an ImageJ ROI file; choose another one.") from error
     rois = [roi for roi in (found if isinstance(found, list) else [found]) if _has_area(roi)]
     names = [_OUR_NAME.fullmatch(roi.name) for roi in rois]
-    named = all(names)
+    numbers = object_numbers([int(name[1]) if name else None for name in names])
     shapes: dict[tuple[int, ...], list[tuple[int, Any]]] = {}
-    for count, (roi, name) in enumerate(zip(rois, names, strict=True), start=1):
-        label = int(name[1]) if named and name is not None else count
+    for label, roi in zip(numbers, rois, strict=True):
         shapes.setdefault(_plane_of(roi, grid, labels.shape), []).append((label, _rings(roi)))
     for index, items in shapes.items():
         paint(labels[index], items)

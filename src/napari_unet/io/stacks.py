@@ -1,8 +1,8 @@
-"""Planes of label stacks, one after the other."""
+"""Planes of label stacks, one after the other, and the numbers of objects in files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,3 +37,24 @@ def label_planes(labels: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any
 def positions(grid: Grid, index: tuple[int, ...]) -> dict[str, int]:
     """Return the position of a plane by axis letter, such as ``{"T": 3, "Z": 0}``."""
     return dict(zip(grid.axes, index, strict=False))
+
+
+def object_numbers(found: Sequence[int | None]) -> list[int]:
+    """Return the labels of the objects of a file: their own numbers if all have one above 0.
+
+    Otherwise they are counted from 1: an object 0 would be background, and a counted object among
+    numbered ones could get the number of another.
+
+    Raises
+    ------
+    InputError
+        If a number does not fit into a label image.
+    """
+    numbers = [number or 0 for number in found]
+    if min(numbers, default=1) < 1:
+        return list(range(1, len(numbers) + 1))
+    if max(numbers, default=1) > np.iinfo(np.int32).max:
+        raise InputError(
+            f"The file holds an object {max(numbers)}, beyond 2,147,483,647; renumber its objects."
+        )
+    return numbers
