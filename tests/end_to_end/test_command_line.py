@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 import napari_unet as nu
 from napari_unet.cli import main
@@ -178,9 +179,14 @@ def test_one_bad_image_does_not_stop_the_others(folder, tmp_path, capsys):
     for name in ("a", "c"):
         tifffile.imwrite(images / f"{name}.tif", plane)
     (images / "b.tif").write_text("not an image")
+    zarr.create_array(images / "b2.zarr", data=plane, chunks=(64, 64))
+    chunk = images / "b2.zarr" / "c" / "1" / "1"
+    chunk.write_bytes(chunk.read_bytes()[:50])  # copied in part: noticed only when it is read
     out = tmp_path / "out"
     assert run("segment", images, "--model", folder / "tiny.safetensors", "--output", out) == 2
-    assert capsys.readouterr().err.count("b.tif") >= 1
+    said = capsys.readouterr().err
+    assert said.count("b.tif") >= 1
+    assert "b2.zarr: The image could not be read" in said
     masks = sorted(path.name for path in out.glob("*_masks.tif"))
     assert masks == ["a_masks.tif", "c_masks.tif"]
 

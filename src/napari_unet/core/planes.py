@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, first_line
+
+#: What arrays that are read from files raise when a part of the file is damaged or gone.
+_READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,17 @@ class Plane:
     def read(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
         """Return the window ``[top:bottom, left:right]`` as ``(C, y, x)`` float32."""
         window: list[Any] = [slice(top, bottom), slice(left, right)]
-        if self.channel_axis is None:
-            pixels = np.asarray(self.array[tuple(window)])[None]
-        else:
+        if self.channel_axis is not None:
             window.insert(self.channel_axis, slice(None))
-            pixels = np.moveaxis(np.asarray(self.array[tuple(window)]), self.channel_axis, 0)
-            pixels = pixels[list(self.picked)]
+        try:
+            pixels = np.asarray(self.array[tuple(window)])
+        except _READ_ERRORS as error:
+            name = f" {self.name}" if self.name else ""
+            raise InputError(f"The image{name} could not be read ({first_line(error)}).") from error
+        if self.channel_axis is None:
+            pixels = pixels[None]
+        else:
+            pixels = np.moveaxis(pixels, self.channel_axis, 0)[list(self.picked)]
         # What single precision cannot hold becomes infinite, which normalisation refuses.
         with np.errstate(over="ignore"):
             return pixels.astype(np.float32)
