@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.coco import read_coco, write_coco
 from napari_unet.io.geojson import read_geojson, write_geojson
 from napari_unet.io.grid import Grid
@@ -119,6 +119,21 @@ def test_ome_zarr_reads_no_more_than_a_chunk_at_once(tmp_path):
     labels = Watched()
     write_ome_zarr(tmp_path / "a.zarr", labels)
     assert labels.largest == 1024**2
+
+
+def test_only_labels_are_replaced_by_ome_zarr(tmp_path):
+    """Not the image, nor a folder that somebody named by mistake."""
+    labels = np.eye(3, dtype=np.int32)
+    zarr.create_group(tmp_path / "image.zarr").create_array("0", data=labels)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("years of work")
+    for name in ("image.zarr", "folder"):
+        with pytest.raises(OutputError, match=r"was not written.*choose another name\.$"):
+            write_ome_zarr(tmp_path / name, labels)
+    assert zarr.open(tmp_path / "image.zarr", mode="r")["0"].shape == (3, 3)
+    assert (tmp_path / "folder" / "thesis.txt").exists()
+    for version in ("0.4", "0.5", "0.4"):
+        write_ome_zarr(tmp_path / "labels.zarr", labels, version=version)
 
 
 def test_zarr_folders_that_hold_no_image(tmp_path):

@@ -181,6 +181,15 @@ def test_a_folder_that_cannot_be_written(model: Model, image: np.ndarray, tmp_pa
         run(model, image, tmp_path / "file" / "labels.zarr")
 
 
+def test_an_image_is_not_replaced_and_nothing_is_predicted_before_that_is_said(
+    model: Model, image: np.ndarray, tmp_path: Path
+) -> None:
+    zarr.create_array(tmp_path / "image.zarr", data=image)
+    with pytest.raises(OutputError, match="other than labels"):
+        run(model, image, tmp_path / "image.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["image.zarr"]
+
+
 SCRIPT = """
     import sys, zarr
     from napari_unet.core.model_file import load_model

@@ -31,7 +31,7 @@ from napari_unet.core.segmentation import Diameter, choose_diameter
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.tiling import Box, cut
 from napari_unet.io.grid import Grid
-from napari_unet.io.ome_zarr import write_ome_zarr
+from napari_unet.io.ome_zarr import check_replaceable, write_ome_zarr
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +195,7 @@ class _LargeRun:
 
     def _prepare(self) -> None:
         """Open the folder of an unfinished job, or begin a new one when it is of another job."""
+        check_replaceable(self._path)
         description = json.dumps(self._describe(), indent=2, sort_keys=True)
         note = self._folder / "job.json"
         if note.exists() and note.read_text(encoding="utf-8") == description:

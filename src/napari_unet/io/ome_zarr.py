@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_unet.core.atomic import atomic_folder
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.grid import Grid, grid_for, unit_name
 
 NgffVersion = Literal["0.4", "0.5"]
@@ -37,7 +37,7 @@ def write_ome_zarr(
     Parameters
     ----------
     path
-        Folder to write, usually ending in ``.zarr``; replaced when it exists.
+        Folder to write, usually ending in ``.zarr``; replaced when it holds labels.
     labels
         Whole numbers ``(..., Y, X)``: numpy, zarr, dask or memory-mapped. The type is kept.
     grid
@@ -48,7 +48,7 @@ def write_ome_zarr(
     Raises
     ------
     OutputError
-        If the folder cannot be written; an existing one is left as it was.
+        If the folder cannot be written, or holds something else; it is left as it was.
     InputError
         If the labels are not whole numbers or have other axes.
     """
@@ -60,8 +60,35 @@ def write_ome_zarr(
     places = [_ORDER.find(letter) for letter in grid.axes]
     if -1 in places or places != sorted(places):
         raise InputError(f"OME-Zarr needs axes in the order {_ORDER}, not {grid.axes}.")
+    check_replaceable(path)
     with atomic_folder(path) as temporary:
         _write_pyramid(temporary, labels, grid, version)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Check that a folder is missing, empty or an OME-Zarr label image, before it is replaced.
+
+    Raises
+    ------
+    OutputError
+        If it holds something else: an image, or files of any kind.
+    """
+    import zarr
+    import zarr.errors
+
+    folder = Path(path)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        attributes: dict[str, Any] = dict(zarr.open(str(folder), mode="r").attrs)
+        if "image-label" in dict(attributes.get("ome", attributes)):
+            return
+    except (zarr.errors.BaseZarrError, OSError, LookupError, TypeError, ValueError):
+        pass
+    raise OutputError(
+        f"{folder.name!r} was not written: a folder of that name holds something other than "
+        "labels; choose another name."
+    )
 
 
 def open_image(path: str | Path) -> tuple[Any, Grid]:
