@@ -33,6 +33,13 @@ def test_folders_patterns_and_files_in_any_mixture(tmp_path):
     assert found == [day / "a.png", day / "b.tif", other / "x1.tif"]
 
 
+def test_a_file_named_in_two_ways_is_one_image(tmp_path, monkeypatch):
+    touch(tmp_path / "day" / "a.tif")
+    monkeypatch.chdir(tmp_path)
+    inputs = ["day", "day/../day/a.tif", str(tmp_path / "day" / "a.tif")]
+    assert find_images(inputs) == [Path("day/a.tif")]
+
+
 def test_annotations_beside_images_are_no_images(tmp_path):
     """They are what ``--format annotation`` and the panel write there."""
     touch(tmp_path / "a.tif", tmp_path / "a_annotation.tif")

@@ -28,11 +28,11 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     InputError
         If a file does not exist, or a folder or pattern stands for no image.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for text in inputs:
         for path in _expand(text):
-            found.setdefault(path)
-    return list(found)
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (links stay links)
+    return list(found.values())
 
 
 def _expand(text: str) -> list[Path]:
