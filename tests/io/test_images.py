@@ -287,6 +287,17 @@ def test_other_files_are_one_sentence(tmp_path, content, name):
         read_image(tmp_path / name)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY)
+
+    def refuse(*_arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(InputError, match="not allowed to read"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("keep", [20, 100, 700])
 def test_truncated_tiff(tmp_path, keep):
     tifffile.imwrite(tmp_path / "a.tif", GRAY, compression="zlib")

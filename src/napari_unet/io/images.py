@@ -108,6 +108,11 @@ def _read(path: Path, *, as_labels: bool) -> ImageFile:
         image = _reader(path, as_labels)(path)
     except InputError:
         raise
+    except PermissionError as error:
+        raise InputError(
+            f"You are not allowed to read {str(path)!r}; close programs that use it, or ask its "
+            "owner."
+        ) from error
     except _DECODER_ERRORS as error:
         raise InputError(
             f"{path.name!r} is not an image that can be read, or it is damaged; open it in "
