@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from pathlib import Path
 
@@ -154,6 +155,28 @@ def test_the_file_does_not_grow_without_end(
     journal.close(in_order=True)
     assert np.array_equal(read_journal(journal.path).labels, labels)
     assert list(tmp_path.iterdir()) == [journal.path]
+
+
+def test_a_full_disk_while_the_file_is_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written stays, and no half copy takes the room that is missing."""
+    labels = np.ones((CHUNK, CHUNK), np.int32)
+    journal = new_journal(tmp_path, header(labels.shape))
+    journal.mark_all()
+    journal.flush(labels)
+
+    def refuse(_header: JournalHeader) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_unet.io.journal._LEAST_BYTES", 0)
+    monkeypatch.setattr("napari_unet.io.journal._SLACK", 0)
+    monkeypatch.setattr("napari_unet.io.journal._head", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        journal.flush(labels)
+    journal.close(in_order=False)
+    assert list(tmp_path.iterdir()) == [journal.path]
+    assert np.array_equal(read_journal(journal.path).labels, labels)
 
 
 def test_only_journals_of_dead_programs_are_unfinished(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ what was painted, not the size of the array. Nothing in it is executable (no pic
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -214,12 +215,17 @@ class Journal:
         """Keep only the latest record of each chunk; the old file stays until the new one is."""
         fresh = self.path.with_name(self.path.name + ".new")
         kept: dict[ChunkId, tuple[int, int, int]] = {}
-        with self.path.open("rb") as old, fresh.open("wb") as new:
-            new.write(_head(self.header))
-            for chunk, (place, length, checksum) in self._written.items():
-                old.seek(place)
-                kept[chunk] = (new.tell(), length, checksum)
-                new.write(old.read(length))
+        try:
+            with self.path.open("rb") as old, fresh.open("wb") as new:
+                new.write(_head(self.header))
+                for chunk, (place, length, checksum) in self._written.items():
+                    old.seek(place)
+                    kept[chunk] = (new.tell(), length, checksum)
+                    new.write(old.read(length))
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise
         self._file.close()
         fresh.replace(self.path)
         self._written = kept
