@@ -105,6 +105,13 @@ def test_a_stack_of_unknown_axis_is_taken_as_depth(tmp_path):
     assert read_image(tmp_path / "a.tif").axes == "ZYX"
 
 
+def test_a_stack_of_unknown_axes_in_colour(tmp_path):
+    """It was taken for a stack of two channels that is three pixels wide."""
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([np.stack([RGB] * 4)] * 2), photometric="rgb")
+    image = read_image(tmp_path / "a.tif")
+    assert (image.axes, image.channel_axis, image.rgb) == ("TZYXS", 4, True)
+
+
 def test_axes_of_length_1_in_front_are_dropped(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GRAY[None, None], photometric="minisblack")
     assert read_image(tmp_path / "a.tif").data.shape == GRAY.shape

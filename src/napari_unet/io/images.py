@@ -280,7 +280,7 @@ def _read_tiff(path: Path) -> ImageFile:
     samples = axes.find("S")
     if samples >= 0 and data.shape[samples] == 2 and _ALPHA & set(page.extrasamples):
         data, axes = lazily(data)[(*(slice(None),) * samples, 0)], axes.replace("S", "")
-    letters = "".join("Z" if letter in "IQRAO" and "Z" not in axes else letter for letter in axes)
+    letters = _named_axes(axes)
     grid = Grid.of(
         len(letters),
         axes=letters,
@@ -291,6 +291,16 @@ def _read_tiff(path: Path) -> ImageFile:
     channel = grid.axes.find("S") if "S" in grid.axes else grid.axes.find("C")
     rgb = "S" in grid.axes and data.shape[channel] in (3, 4) and page.photometric not in _GRAYS
     return ImageFile(data, grid, channel if channel >= 0 else None, rgb, file_name_stem(path))
+
+
+def _named_axes(axes: str) -> str:
+    """Give the axes that a file has no name for, or an unusual one, the names that are free."""
+    unnamed = [letter for letter in axes if letter not in "TCZYXS"]
+    free = [letter for letter in "ZTC" if letter not in axes]
+    if len(unnamed) > len(free):
+        return axes
+    names = iter(sorted(free[: len(unnamed)], key="TCZ".index))
+    return "".join(next(names) if letter in unnamed else letter for letter in axes)
 
 
 def _say_what_is_left_out(path: Path, series: Sequence[Any]) -> None:
