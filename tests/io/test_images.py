@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -213,6 +214,16 @@ def test_an_animation_is_no_image(tmp_path):
 def test_png_keeps_16_bits(tmp_path):
     imageio.imwrite(tmp_path / "a.png", GRAY)
     assert (read_labels(tmp_path / "a.png").data == GRAY).all()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_in_colour_keeps_16_bits(tmp_path, channels):
+    """12-bit cameras would be left with 16 shades."""
+    deep = np.random.default_rng(0).integers(0, 4096, (20, 30, channels)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(deep))
+    image = read_image(tmp_path / "a.png")
+    assert image.rgb == (channels > 2)
+    assert (image.data == (deep if image.rgb else deep[..., 0])).all()
 
 
 def test_a_wrong_name_does_not_matter(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.grid import Grid
@@ -230,7 +231,10 @@ def _read_picture(path: Path, positions: bool = False) -> ImageFile:
                     f"{path.name!r} is an animation, not an image; save it as a TIFF stack."
                 )
             keep = picture.mode not in _PLAIN_MODES or (positions and picture.mode == "P")
-            data = np.asarray(picture if keep else picture.convert(_plain_mode(picture)))
+            if picture.mode in ("RGB", "RGBA") and _has_16_bits(picture):
+                data = _read_deep_png(path)
+            else:
+                data = np.asarray(picture if keep else picture.convert(_plain_mode(picture)))
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path.name!r} is too large for its format; save it as TIFF or OME-Zarr."
@@ -238,6 +242,19 @@ def _read_picture(path: Path, positions: bool = False) -> ImageFile:
     rgb = data.ndim == 3
     grid = Grid.of(data.ndim, axes="YXS" if rgb else "YX")
     return ImageFile(data, grid, 2 if rgb else None, rgb, path.stem)
+
+
+def _has_16_bits(picture: Any) -> bool:
+    """Tell whether Pillow would cut the values of a picture in colour down to 8 bits."""
+    return any(str(tile[-1]).endswith(";16B") for tile in picture.tile)
+
+
+def _read_deep_png(path: Path) -> npt.NDArray[Any]:
+    """Read colours of 16 bits; gray with alpha is gray."""
+    import imagecodecs
+
+    data: npt.NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
+    return data[..., 0] if data.shape[-1] == 2 else data
 
 
 def _plain_mode(picture: Any) -> str:
