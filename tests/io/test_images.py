@@ -52,6 +52,18 @@ def test_imagej_hyperstack(tmp_path):
     assert image.plane_grid.units == ("second", "micrometer", "micrometer", "micrometer")
 
 
+@pytest.mark.parametrize("entry", ["spacing=1,5", "zorigin=?", "xorigin=NaN", "finterval=-"])
+def test_a_bad_calibration_is_no_reason_to_refuse_an_image(tmp_path, entry):
+    text = f"ImageJ=1.53t\nimages=2\nslices=2\nunit=micron\n{entry}\n"
+    stack = np.stack([GRAY] * 2)
+    options = {"metadata": None, "photometric": "minisblack", "resolution": (4, 4)}
+    tifffile.imwrite(tmp_path / "a.tif", stack, description=text, **options)
+    image = read_image(tmp_path / "a.tif")
+    assert (image.data == stack).all()
+    assert image.grid.scale == (1, 0.25, 0.25)
+    assert image.grid.translate == (0, 0, 0)
+
+
 def test_ome_tiff(tmp_path):
     metadata = {
         "axes": "CYX",

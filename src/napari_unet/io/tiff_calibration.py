@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,13 +23,25 @@ class Calibration:
 
     def put(self, axis: str, scale: Any, unit: str) -> None:
         """Take a pixel size over when it makes sense."""
-        try:
-            size = float(scale)
-        except (TypeError, ValueError):
-            return
-        if 0 < size < float("inf"):
+        size = _number(scale)
+        if size is not None and size > 0:
             self.scale[axis] = size
             self.units[axis] = unit
+
+    def place(self, axis: str, position: Any, factor: float = 1.0) -> None:
+        """Take the position of the first pixel, times a factor, over when it makes sense."""
+        start = _number(position)
+        if start is not None:
+            self.translate[axis] = start * factor
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, or None: a bad entry is no reason to refuse the image."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def calibration(tiff: Any) -> Calibration:
@@ -92,13 +105,12 @@ def _from_imagej(entries: Mapping[str, Any], sizes: Mapping[str, float]) -> Cali
         for axis, size in sizes.items():
             found.put(axis, size, unit)
         if "spacing" in entries:
-            found.put("Z", abs(float(entries["spacing"])), unit)
+            spacing = _number(entries["spacing"])
+            found.put("Z", abs(spacing or 0.0), unit)
     if "finterval" in entries:
         found.put("T", entries["finterval"], "second")
     for axis in "XYZ":
-        origin = entries.get(f"{axis.lower()}origin")
-        if origin:
-            found.translate[axis] = -float(origin) * found.scale.get(axis, 1.0)
+        found.place(axis, entries.get(f"{axis.lower()}origin"), -found.scale.get(axis, 1.0))
     return found
 
 
@@ -122,5 +134,5 @@ def _from_ome(text: str | None) -> Calibration:
             # Some microscopes tell the place of the stage in meters and the pixel in micrometers.
             unit = unit_name(plane.get(f"Position{axis}Unit"))
             ratio = unit_ratio(unit, found.units.get(axis, ""))
-            found.translate[axis] = float(position) * (1.0 if ratio is None else ratio)
+            found.place(axis, position, 1.0 if ratio is None else ratio)
     return found
