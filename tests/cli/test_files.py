@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_unet.cli.evaluate import find_pairs
 from napari_unet.cli.files import (
     existing_file,
     find_images,
@@ -57,6 +58,15 @@ def test_a_zarr_folder_is_one_image(tmp_path, name):
     (tmp_path / name).mkdir()
     assert find_images([str(tmp_path)]) == [tmp_path / name]
     assert find_images([str(tmp_path / name)]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("mark", [".zgroup", ".zarray", "zarr.json"])
+def test_a_zarr_folder_is_known_by_what_is_in_it(tmp_path, mark):
+    """Converters write series 0 into a folder ``0``, OME-Zarr labels into ``labels/cells``."""
+    touch(tmp_path / "0" / mark, tmp_path / "cells" / mark)
+    assert find_images([str(tmp_path / "0")]) == [tmp_path / "0"]
+    pair = (tmp_path / "0", tmp_path / "cells")
+    assert find_pairs(*map(str, pair)) == [pair]
 
 
 def test_results_of_two_images_may_not_collide():

@@ -144,6 +144,8 @@ def test_zarr_folders_that_hold_no_image(tmp_path):
     for name in ("empty.zarr", "plain", "broken.zarr"):
         with pytest.raises(InputError, match=rf"^'{name}' [^\n]+\.$"):
             open_image(tmp_path / name)
+    with pytest.raises(InputError, match="is a folder, not an image; name the image files"):
+        open_image(tmp_path / "plain")
 
 
 def test_an_image_is_not_labels(tmp_path):

@@ -11,6 +11,7 @@ from napari_unet.cli.console import OK, bar, note, say
 from napari_unet.cli.files import MASKS, existing_file, labels_in
 from napari_unet.core.errors import InputError
 from napari_unet.io.images import file_name_stem, read_labels
+from napari_unet.io.ome_zarr import is_zarr
 
 if TYPE_CHECKING:
     from napari_unet.core.evaluation import Evaluation, Evaluator
@@ -49,7 +50,7 @@ def find_pairs(predictions: str, truth: str) -> list[tuple[Path, Path]]:
         If a file is missing, or nothing matches.
     """
     found, known = existing_file(predictions), existing_file(truth)
-    folders = [path.is_dir() and path.suffix != ".zarr" for path in (found, known)]
+    folders = [path.is_dir() and not is_zarr(path) for path in (found, known)]
     if not any(folders):
         return [(found, known)]
     if not all(folders):

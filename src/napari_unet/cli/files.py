@@ -11,6 +11,7 @@ from pathlib import Path
 from napari_unet.core.atomic import output_error
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.images import file_name_stem
+from napari_unet.io.ome_zarr import is_zarr
 
 #: What a folder is searched for.
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
@@ -37,7 +38,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
 
 def _expand(text: str) -> list[Path]:
     path = Path(text)
-    if path.is_dir() and path.suffix.lower() != ".zarr":
+    if path.is_dir() and not is_zarr(path):
         images = images_in(path)
         if not images:
             raise InputError(

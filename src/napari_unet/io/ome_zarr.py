@@ -91,6 +91,17 @@ def check_replaceable(path: str | Path) -> None:
     )
 
 
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a Zarr array or group, by what is in it or by its name.
+
+    Labels inside an OME-Zarr (``image.zarr/labels/cells``) have no ending.
+    """
+    if not path.is_dir():
+        return False
+    marks = (".zarray", ".zgroup", "zarr.json")
+    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in marks)
+
+
 def open_image(path: str | Path) -> tuple[Any, Grid]:
     """Open a Zarr array or the full resolution of an OME-Zarr image, without reading pixels.
 
@@ -108,6 +119,8 @@ def open_image(path: str | Path) -> tuple[Any, Grid]:
     import zarr.errors
 
     path = Path(path)
+    if path.is_dir() and not is_zarr(path):
+        raise InputError(f"{path.name!r} is a folder, not an image; name the image files in it.")
     try:
         node = zarr.open(str(path), mode="r")
         while isinstance(node, zarr.Group) and _multiscales(node) is None and "0" in node:
