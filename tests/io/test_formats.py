@@ -148,6 +148,19 @@ def test_zarr_folders_that_hold_no_image(tmp_path):
         open_image(tmp_path / "plain")
 
 
+def test_a_bad_pixel_size_in_a_zarr_is_no_reason_to_refuse_it(tmp_path):
+    array = zarr.create_group(tmp_path / "a.zarr").create_array("0", data=np.ones((2, 3, 4)))
+    scale = {"type": "scale", "scale": [0, -2, 0.5]}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    axes = [{"name": name} for name in "zyx"]
+    zarr.open_group(tmp_path / "a.zarr").attrs["multiscales"] = [
+        {"axes": axes, "datasets": datasets}
+    ]
+    found, grid = open_image(tmp_path / "a.zarr")
+    assert found.shape == array.shape
+    assert grid.scale == (1, 2, 0.5)
+
+
 def test_an_image_is_not_labels(tmp_path):
     array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(2, 2), dtype=np.float32)
     array[:] = 1

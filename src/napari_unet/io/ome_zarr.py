@@ -242,6 +242,9 @@ def _read_grid(multiscales: dict[str, Any], ndim: int) -> Grid:
             scale, translate = scale * factors, translate * factors
         elif transformation["type"] == "translation":
             translate = translate + np.asarray(transformation["translation"], dtype=float)
+    # As for layers in napari: a mirrored axis counts with its size, one without a size as pixels.
+    usable = np.isfinite(scale) & (scale != 0)
+    scale, translate = np.where(usable, np.abs(scale), 1), np.nan_to_num(translate)
     return Grid.of(
         ndim,
         axes=[axis["name"] for axis in axes],
