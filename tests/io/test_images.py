@@ -52,6 +52,21 @@ def test_imagej_hyperstack(tmp_path):
     assert image.plane_grid.units == ("second", "micrometer", "micrometer", "micrometer")
 
 
+@pytest.mark.parametrize(
+    ("words", "unit"),
+    [("", "second"), ("tunit=sec\n", "second"), ("tunit=min\n", "minute"), ("tunit=?\n", "second")],
+)
+def test_the_time_step_of_imagej_in_its_own_unit(tmp_path, words, unit):
+    """Complaint 19: ImageJ's dialog takes ``5 min`` for a frame interval."""
+    text = f"ImageJ=1.53t\nimages=2\nframes=2\nunit=micron\nfinterval=5\n{words}"
+    stack = np.stack([GRAY] * 2)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, description=text, metadata=None, photometric="minisblack"
+    )
+    grid = read_image(tmp_path / "a.tif").grid
+    assert (grid.axes, grid.scale[0], grid.units[0]) == ("TYX", 5, unit)
+
+
 @pytest.mark.parametrize("entry", ["spacing=1,5", "zorigin=?", "xorigin=NaN", "finterval=-"])
 def test_a_bad_calibration_is_no_reason_to_refuse_an_image(tmp_path, entry):
     text = f"ImageJ=1.53t\nimages=2\nslices=2\nunit=micron\n{entry}\n"

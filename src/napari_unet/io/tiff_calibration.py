@@ -108,7 +108,9 @@ def _from_imagej(entries: Mapping[str, Any], sizes: Mapping[str, float]) -> Cali
             spacing = _number(entries["spacing"])
             found.put("Z", abs(spacing or 0.0), unit)
     if "finterval" in entries:
-        found.put("T", entries["finterval"], "second")
+        time = unit_name(entries.get("tunit"))
+        known = unit_ratio(time, "second") is not None
+        found.put("T", entries["finterval"], time if known else "second")
     for axis in "XYZ":
         found.place(axis, entries.get(f"{axis.lower()}origin"), -found.scale.get(axis, 1.0))
     return found
