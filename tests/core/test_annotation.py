@@ -368,6 +368,13 @@ def test_what_may_spoil_training_is_said(
     assert re.search(words, result.warnings[0])
 
 
+def test_objects_that_all_vanish_are_not_blamed_on_boxes() -> None:
+    """An image given in place of its labels, for example: every pixel touches other numbers."""
+    labels = np.arange(1, 401, dtype=np.int32).reshape(20, 20).repeat(2, axis=1)
+    with pytest.raises(AnnotationError, match="too thin and vanishes under the ridge"):
+        check_trainable(training_target(labels, weights=WeightMapSettings(ridge=2)))
+
+
 def test_a_good_annotation_has_no_warnings() -> None:
     assert training_target(painted_example()).warnings == ()
 

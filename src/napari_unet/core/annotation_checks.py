@@ -236,7 +236,10 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
     if rules.area == "boxes" and not rules.boxes:
         yield "No box is drawn, so every pixel is ignored: draw a box around an annotated area."
     elif len(objects) and not tally.states[State.OBJECT]:
-        yield "No painted pixel is trained: every painted object lies outside the boxes."
+        why = "lies outside the boxes"
+        if rules.area != "boxes":
+            why = "is too thin and vanishes under the ridge; make the ridge narrower"
+        yield f"No painted pixel is trained: every painted object {why}."
     one_class = rules.task == "objects" or len(objects) < 2
     if tally.states[State.OBJECT] and not background and one_class:
         yield (
