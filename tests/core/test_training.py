@@ -313,6 +313,12 @@ def test_a_resumed_run_that_is_finished_trains_no_more() -> None:
     assert same_weights(finished(again).model, whole.model)
 
 
+def test_a_run_that_goes_on_with_a_larger_budget_is_still_judged() -> None:
+    first = finished(iter_training([nuclei()], small(steps=20)))
+    longer = list(iter_training([nuclei()], small(steps=40), resume=first.state))
+    assert [event.step for event in longer if isinstance(event, Validation)] == [24, 28, 32, 36]
+
+
 # --- never worse than the base -----------------------------------------------------------------
 
 

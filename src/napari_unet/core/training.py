@@ -122,6 +122,8 @@ def iter_training(
         first_step=run.step,
     )
     clock = _Clock(settings, resume)
+    # A run that goes on with a larger budget is judged in the rest of it as often as a new one.
+    run.validations = min(run.validations, int(clock.fraction(run) * VALIDATIONS))
     stopped = False
     while clock.fraction(run) < 1 and not run.broken:
         stopped = bool(cancelled and cancelled())
