@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core import delivery, gradient_step, optimization, training
+from napari_unet.core.device import Device
 from napari_unet.core.errors import AnnotationError, InputError, ModelFileError
 from napari_unet.core.events import (
     TrainingFinished,
@@ -573,6 +574,24 @@ def test_a_base_is_found_by_its_path(base: Model, tmp_path: Path) -> None:
     assert largest_difference(last.model, base) < 1e-3
     with pytest.raises(ModelFileError):
         finished(iter_training([nuclei()], small(steps=1), str(tmp_path / "missing.safetensors")))
+
+
+@pytest.mark.parametrize(("kind", "drawn"), [("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_crops_are_not_drawn_where_pytorch_cannot(
+    kind: str, drawn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def no_further(*arguments: Any) -> None:
+        asked.append(arguments[-1].type)
+        raise AnnotationError("No further.")
+
+    chosen = Device(torch.device(kind), kind, "")
+    monkeypatch.setattr(training, "choose_device", lambda name: chosen)
+    monkeypatch.setattr(training, "prepare", no_further)
+    with pytest.raises(AnnotationError, match="No further"):
+        finished(iter_training([nuclei()], small()))
+    assert asked == [drawn]
 
 
 # --- bad input ---------------------------------------------------------------------------------

@@ -167,10 +167,15 @@ def _prepare(
         base.check_channels(planes[0].plane.channels)
     factors, diameter = scale_factors(planes, settings, base)
     normalization = base.normalization if base else Normalization()
-    data = prepare(planes, factors, diameter, settings, normalization, device)
+    data = prepare(planes, factors, diameter, settings, normalization, _drawing_device(device))
     for warning in data.warnings:
         logger.warning(warning)
     return base, data
+
+
+def _drawing_device(device: torch.device) -> torch.device:
+    """Return where crops are drawn; Apple's GPU has neither bicubic sampling nor 64-bit numbers."""
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _same_outputs(base: Model, start: Model) -> bool:
