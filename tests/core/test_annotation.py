@@ -371,7 +371,7 @@ def test_what_may_spoil_training_is_said(
 def test_objects_that_all_vanish_are_not_blamed_on_boxes() -> None:
     """An image given in place of its labels, for example: every pixel touches other numbers."""
     labels = np.arange(1, 401, dtype=np.int32).reshape(20, 20).repeat(2, axis=1)
-    with pytest.raises(AnnotationError, match="too thin and vanishes under the ridge"):
+    with pytest.raises(AnnotationError, match="too thin and vanish under the ridge"):
         check_trainable(training_target(labels, weights=WeightMapSettings(ridge=2)))
 
 
@@ -392,6 +392,7 @@ def test_pieces_near_each_other_are_one_object() -> None:
         (np.ones((9, 9), int), "around", "no background"),
         (np.full((9, 9), -1), "around", "paint at least one"),
         (np.eye(9, dtype=int), "boxes", "draw a box"),
+        (np.repeat([[0, 1, 2, 0]], 9, axis=0), "all", "vanish under the ridge"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(labels: Labels, area: Area, words: str) -> None:
@@ -410,6 +411,21 @@ def test_several_targets_are_judged_together() -> None:
         check_trainable([of(1), of(1)])
     with pytest.raises(AnnotationError):
         check_trainable([])
+
+
+@pytest.mark.parametrize(
+    ("labels", "area"),
+    [
+        (np.ones((2, 9, 9), int), "painted"),  # the same class on two planes
+        (np.where(np.indices((9, 9))[0] < 4, 1, 2), "boxes"),  # the other class is outside
+    ],
+)
+def test_one_trained_class_alone_misses_the_background(labels: Labels, area: Area) -> None:
+    settings = AnnotationSettings(task="classes", area=area)
+    result = training_target(labels, settings=settings, boxes=[(0, 0, 4, 9)])
+    assert result.warnings[0].startswith("There is no background")
+    with pytest.raises(AnnotationError, match="no background"):
+        check_trainable(result)
 
 
 def test_one_cell_in_one_image_is_enough() -> None:

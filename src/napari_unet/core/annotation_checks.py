@@ -235,12 +235,9 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
         yield f"No {thing} is painted yet: paint at least one."
     if rules.area == "boxes" and not rules.boxes:
         yield "No box is drawn, so every pixel is ignored: draw a box around an annotated area."
-    elif len(objects) and not tally.states[State.OBJECT]:
-        why = "lies outside the boxes"
-        if rules.area != "boxes":
-            why = "is too thin and vanishes under the ridge; make the ridge narrower"
-        yield f"No painted pixel is trained: every painted object {why}."
-    one_class = rules.task == "objects" or len(objects) < 2
+    elif objects.apart.any() and not tally.states[State.OBJECT]:
+        yield "No painted pixel is trained: every painted object lies outside the boxes."
+    one_class = rules.task == "objects" or len(np.unique(objects.ids[objects.trained > 0])) < 2
     if tally.states[State.OBJECT] and not background and one_class:
         yield (
             "There is no background to learn from: paint some with the background brush or "
