@@ -174,6 +174,14 @@ def test_classes_hold_nothing_back_when_a_class_would_be_lost() -> None:
     assert set(data.images[0].target[data.images[0].weight > 0].tolist()) == {1, 2, 3}
 
 
+def test_classes_are_not_judged_on_background_alone() -> None:
+    labels = np.zeros((40, 100), np.int32)
+    labels[10:20, 40:60] = 1
+    everywhere = replace(SETTINGS, annotation=AnnotationSettings(task="classes", area="all"))
+    data = prepared(planes_of(labels), everywhere)
+    assert data.validation == () and data.validation_objects == 0
+
+
 # --- what is handed on -------------------------------------------------------------------------
 
 
