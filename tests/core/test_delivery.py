@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,3 +88,13 @@ def test_a_base_that_misses_the_cells_held_back_is_not_said_to_miss_all(
     decision = trained(small_model()).decision
     assert re.match(r"The network finds nothing of \d held-back cells? yet", decision)
     assert "shipped model" not in decision
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_cells_are_too_few_only_where_some_were_to_be_held_back(validation: float) -> None:
+    image, labels = nuclei()
+    painted = np.where(labels <= (9 if validation == 0 else 2), labels, 0)
+    settings = small(steps=1, validation=validation)
+    decision = finished(iter_training([(image, painted)], settings)).decision
+    assert "on the painted cells" in decision
+    assert ("too few" in decision) == (validation > 0)

@@ -44,11 +44,11 @@ def deliver(
     knew.
     """
     tiles = TileSettings(device=run.settings.device)
-    judged_on = (
-        f"{data.validation_objects} held-back {_cells(data.validation_objects)}"
-        if data.validation
-        else "the painted cells (too few to hold any back)"
-    )
+    judged_on = "the painted cells"
+    if data.validation:
+        judged_on = f"{data.validation_objects} held-back {_cells(data.validation_objects)}"
+    elif run.settings.validation:
+        judged_on += " (too few to hold any back)"
     if run.settings.annotation.task == "classes":
         judged_on = "the held-back pixels" if data.validation else "the painted pixels"
 
