@@ -98,3 +98,22 @@ def test_cells_are_too_few_only_where_some_were_to_be_held_back(validation: floa
     decision = finished(iter_training([(image, painted)], settings)).decision
     assert "on the painted cells" in decision
     assert ("too few" in decision) == (validation > 0)
+
+
+def test_who_stops_before_the_first_step_does_not_wait_for_thresholds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Complaint 11: on a large annotation fitting takes longer than all the rest."""
+    fitted: list[bool] = []
+    fit = delivery.fit_thresholds
+
+    def noted(*arguments: Any) -> Any:
+        fitted.append(True)
+        return fit(*arguments)
+
+    monkeypatch.setattr(delivery, "fit_thresholds", noted)
+    for base in (None, small_model()):
+        finished(iter_training([nuclei()], small(), base, cancelled=lambda: True))
+    assert not fitted
+    finished(iter_training([nuclei()], small(steps=1)))
+    assert fitted

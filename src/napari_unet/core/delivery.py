@@ -72,7 +72,9 @@ def deliver(
     )
     model = run.model_with(best.weights)
     after = best.scores
-    fitted = _with_fitted_thresholds(model, regions, data, tiles, run.fine_tuning)
+    fitted = None
+    if run.step:  # fitting takes a while; who stops before the first step wants the start as it is
+        fitted = _with_fitted_thresholds(model, regions, data, tiles, run.fine_tuning)
     if fitted is not None:
         refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
