@@ -136,6 +136,28 @@ def test_of_few_objects_none_is_held_back(count: int) -> None:
     assert data.objects == count and len(data.painted) == 1
 
 
+def test_cells_in_the_corner_of_a_large_plane_are_split_like_those_of_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small_plane = row_of_discs(6)
+    height, width = small_plane.shape
+    large_plane = np.zeros((900, 1000), np.int32)
+    large_plane[:height, :width] = small_plane
+    measured: list[int] = []
+    transform = preparation.ndimage.distance_transform_edt
+
+    def noted(mask: Any, **options: Any) -> Any:
+        measured.append(mask.size)
+        return transform(mask, **options)
+
+    monkeypatch.setattr(preparation.ndimage, "distance_transform_edt", noted)
+    one, other = (prepared(planes_of(labels)) for labels in (small_plane, large_plane))
+    assert one.validation_objects == other.validation_objects == 1
+    assert one.validation[0].window == other.validation[0].window
+    np.testing.assert_array_equal(one.validation[0].weight, other.validation[0].weight)
+    assert max(measured) <= small_plane.size
+
+
 def test_without_a_fraction_nothing_is_held_back() -> None:
     data = prepared(planes_of(row_of_discs(9)), replace(SETTINGS, validation=0))
     assert data.validation == ()

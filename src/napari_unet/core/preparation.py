@@ -303,7 +303,9 @@ def _held_back(
     random = np.random.default_rng(seed)
     if settings.annotation.task == "classes":
         return _held_back_strip(labels, weight, settings.validation, random)
-    trained_objects = np.where(weight > 0, labels, 0)
+    # Of a large plane with a few cells only the annotated part is looked at.
+    window = bounding_window(weight > 0)
+    trained_objects = np.where(weight[window] > 0, labels[window], 0)
     ids = np.unique(trained_objects[trained_objects > 0])
     if len(ids) < FEWEST_TO_HOLD_BACK:
         return nothing
@@ -316,7 +318,9 @@ def _held_back(
         trained_objects <= 0, return_distances=False, return_indices=True
     )
     owner = trained_objects[nearest[0], nearest[1]]
-    return _HeldBack(np.isin(owner, chosen), len(chosen))
+    mask = np.zeros(labels.shape, bool)
+    mask[window] = np.isin(owner, chosen)
+    return _HeldBack(mask, len(chosen))
 
 
 def _held_back_strip(
