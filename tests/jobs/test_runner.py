@@ -180,6 +180,27 @@ def test_a_flood_of_events_leaves_time_for_the_viewer(qtbot: Any, runner: JobRun
     assert len(ticks) > 15  # 0.4 s of listeners' work
 
 
+def test_a_listener_that_lets_qt_work_gets_one_event_at_a_time_and_one_end(
+    qtbot: Any, runner: JobRunner
+) -> None:
+    """A dialog or a progress bar of napari serves Qt's events while a listener is at work."""
+    seen: list[str] = []
+    ends: list[JobFinished] = []
+
+    def listen(i: int) -> None:
+        seen.append(f"{i} begins")
+        qtbot.wait(20)
+        seen.append(f"{i} is done")
+
+    job = runner.start(
+        "x", "W", count, 5, on_event=listen, on_finished=ends.append, uses_torch=False
+    )
+    wait_for_end(qtbot, job)
+    qtbot.wait(50)
+    assert seen == [f"{i} {what}" for i in range(5) for what in ("begins", "is done")]
+    assert len(ends) == 1
+
+
 def test_shutdown_lets_go_of_a_worker_that_waits(qtbot: Any) -> None:
     runner = JobRunner()
     seen: list[int] = []

@@ -135,6 +135,7 @@ class Job(QObject):
         self._thread_done = threading.Event()
         self._thread_left = False
         self._pausing = False
+        self._handing_over = False
         self._wake.connect(self._hand_over)
 
     @property
@@ -197,15 +198,22 @@ class Job(QObject):
         The pause matters: Qt serves queued signals before timers and input, so a worker that
         called at once after each event would starve the viewer. During the pause it does not
         call, because the round of reading is still open.
+
+        A listener may let Qt work (a dialog, ``processEvents``), which calls this again: the next
+        event waits until the one before was taken in.
         """
-        if not self.running or self._pausing:
+        if not self.running or self._pausing or self._handing_over:
             return
-        deadline = time.perf_counter() + EVENT_BUDGET
-        while time.perf_counter() < deadline:
-            item = self._channel.take()
-            if not item:
-                break
-            self.yielded.emit(item[0])
+        self._handing_over = True
+        try:
+            deadline = time.perf_counter() + EVENT_BUDGET
+            while time.perf_counter() < deadline:
+                item = self._channel.take()
+                if not item:
+                    break
+                self.yielded.emit(item[0])
+        finally:
+            self._handing_over = False
         if self._thread_left and not len(self._channel):
             self._announce()
             return
