@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.events import LabelsChanged, PlaneDone, TileDone
 from napari_unet.core.linking import link_planes
@@ -105,6 +107,35 @@ def test_linked_planes_share_numbers(bright_model: Model) -> None:
     np.testing.assert_array_equal(canvas.labels, link_planes(segment(bright_model, STACK)))
     assert isinstance(outcome, JobFinished)
     assert outcome.result == ObjectsFound(3, 3)
+
+
+@pytest.mark.parametrize("channel_axis", [None, 0, 1])
+def test_a_plane_of_a_stack_on_disk_is_not_read_before_it_is_needed(
+    tmp_path: Path, bright_model: Model, channel_axis: int | None
+) -> None:
+    """complaint 18: zarr reads whatever it is indexed with, so it is not indexed with a plane."""
+    shape = list(STACK.shape)
+    if channel_axis is not None:
+        shape.insert(channel_axis, 1)
+    pixels = STACK.reshape(shape)
+    array = zarr.create_array(tmp_path / "stack", shape=shape, chunks=shape, dtype="float32")
+    array[...] = pixels
+    reads: list[tuple[Any, ...]] = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+        def __getitem__(self, key: tuple[Any, ...]) -> Any:
+            reads.append(key)
+            return array[key]
+
+    source = ImageSource(Watched(), channel_axis=channel_axis)
+    plane, axis = source.plane((1,))
+    assert not reads
+    assert (plane.shape, axis) == (((60, 80), None) if channel_axis is None else ((1, 60, 80), 0))
+    canvas, _ = run(SegmentationRequest(bright_model, source, ((1,),)))
+    np.testing.assert_array_equal(canvas.labels[1], segment(bright_model, STACK[1]))
 
 
 def test_stopping_keeps_the_planes_that_are_done(bright_model: Model) -> None:

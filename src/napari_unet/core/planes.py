@@ -147,3 +147,53 @@ def as_plane(image: Any, channel_axis: int | None = None) -> Plane:
     count = int(image.shape[axis])
     picked = tuple(range(3 if rgb else count))
     return Plane(image, axis, picked)
+
+
+@dataclass(frozen=True)
+class LazyView:
+    """A part of an array that would be read as a whole when indexed (zarr, hdf5)."""
+
+    array: Any
+    window: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes that are left."""
+        return tuple(
+            int(n)
+            for n, part in zip(self.array.shape, self.window, strict=True)
+            if isinstance(part, slice)
+        )
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes that are left."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the pixels."""
+        return self.array.dtype
+
+    def __getitem__(self, key: tuple[Any, ...]) -> Any:
+        """Read what the slices ``key``, one per axis that is left, ask for."""
+        remaining = iter(key)
+        return self.array[
+            tuple(next(remaining) if isinstance(part, slice) else part for part in self.window)
+        ]
+
+
+def lazy_part(array: Any, window: tuple[Any, ...]) -> Any:
+    """Return a part of an array of any kind without reading it.
+
+    Parameters
+    ----------
+    array
+        numpy, zarr, dask, memory map.
+    window
+        For each axis a position, or ``slice(None)``.
+    """
+    # Zarr and HDF5 would read the whole part when indexed; a view reads what is asked for.
+    if isinstance(array, np.ndarray) or hasattr(array, "dask"):
+        return array[window]
+    return LazyView(array, window)

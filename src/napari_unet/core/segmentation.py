@@ -21,7 +21,7 @@ from napari_unet.core.events import (
 from napari_unet.core.instances import StreamingInstances, at_scale, label_classes
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
-from napari_unet.core.planes import Plane, as_plane
+from napari_unet.core.planes import Plane, as_plane, lazy_part
 from napari_unet.core.prediction import Predictor, Region, check_region, iter_tiles, scale_factor
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.tile_run import Focus
@@ -107,40 +107,7 @@ class PlaneStack:
             axis = None if self.rgb else kept
         if not index:
             return as_plane(self.image, axis)
-        # Zarr and HDF5 would read the whole plane when indexed; a view reads what is asked for.
-        if isinstance(self.image, np.ndarray) or hasattr(self.image, "dask"):
-            return as_plane(self.image[tuple(window)], axis)
-        return as_plane(_LazyView(self.image, tuple(window)), axis)
-
-
-@dataclass(frozen=True)
-class _LazyView:
-    """A plane of an array that would be read as a whole when indexed (zarr, hdf5)."""
-
-    array: Any
-    window: tuple[Any, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(
-            int(n)
-            for n, part in zip(self.array.shape, self.window, strict=True)
-            if isinstance(part, slice)
-        )
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> Any:
-        return self.array.dtype
-
-    def __getitem__(self, key: tuple[Any, ...]) -> Any:
-        remaining = iter(key)
-        return self.array[
-            tuple(next(remaining) if isinstance(part, slice) else part for part in self.window)
-        ]
+        return as_plane(lazy_part(self.image, tuple(window)), axis)
 
 
 def iter_segmentation(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_unet.core.planes import lazy_part
+
 #: Rows and columns of a plane, half open.
 Region = tuple[slice, slice]
 
@@ -52,7 +54,11 @@ class ImageSource:
     def plane(self, index: tuple[int, ...]) -> tuple[Any, int | None]:
         """Return one plane, unread where the array is lazy, and its channel axis."""
         where: list[Any] = list(index)
-        if self.channel_axis is None:
-            return (self.array[tuple(where)] if where else self.array), None
-        where.insert(self.channel_axis, slice(None))
-        return self.array[tuple(where)], 0
+        channel_axis = None
+        if self.channel_axis is not None:
+            where.insert(self.channel_axis, slice(None))
+            channel_axis = 0
+        if not index:
+            return self.array, channel_axis
+        where += [slice(None)] * (len(self.array.shape) - len(where))
+        return lazy_part(self.array, tuple(where)), channel_axis
