@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,25 @@ def test_what_is_not_one_plane_is_refused_in_one_sentence(
     with pytest.raises(InputError, match=words) as caught:
         as_plane(image, channel_axis)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        RuntimeError("error during blosc decompression: -1\nmore"),
+        EOFError("Compressed file ended"),
+        zlib.error("Error -5 while decompressing data"),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "plate 3"])
+def test_an_array_that_cannot_be_read_is_one_sentence(error: Exception, name: str) -> None:
+    class Broken(CountingArray):
+        def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+            raise error
+
+    plane = Plane(Broken(np.zeros((9, 9))), name=name)
+    with pytest.raises(InputError, match=r"^The image.* could not be read \(.*\)\.$") as raised:
+        plane.read(0, 4, 0, 4)
+    assert repr(name) in str(raised.value) or not name
+    assert "more" not in str(raised.value)

@@ -273,6 +273,20 @@ def test_nan_is_refused(model: Model) -> None:
         segment(model, image)
 
 
+@pytest.mark.parametrize("diameter", ["auto", None])
+def test_an_image_that_cannot_be_read_is_refused(model: Model, diameter: Any) -> None:
+    """Also where its intensities are measured, before the first tile."""
+
+    class Broken:
+        shape, ndim, dtype = (40, 40), 2, np.dtype(np.uint8)
+
+        def __getitem__(self, key: Any) -> np.ndarray:
+            raise OSError("the drive is gone")
+
+    with pytest.raises(InputError, match="could not be read \\(the drive is gone\\)"):
+        segment(model, Broken(), diameter=diameter)
+
+
 def test_one_pixel(model: Model) -> None:
     assert segment(model, np.ones((1, 1), np.uint8), diameter=None).shape == (1, 1)
 

@@ -81,8 +81,18 @@ def test_a_preview_is_the_models_own_segmentation_of_the_view(bright_model: Mode
     )
 
 
-def test_a_view_that_cannot_be_predicted_does_not_end_the_training(pair: TrainingPair) -> None:
-    broken = View(np.full((20, 20), np.nan), None, (), (slice(0, 20), slice(0, 20)))
+class Unreadable:
+    shape, ndim, dtype = (20, 20), 2, np.dtype(np.uint8)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        raise OSError("the drive is gone")
+
+
+@pytest.mark.parametrize("image", [np.full((20, 20), np.nan), Unreadable()])
+def test_a_view_that_cannot_be_predicted_does_not_end_the_training(
+    pair: TrainingPair, image: Any
+) -> None:
+    broken = View(image, None, (), (slice(0, 20), slice(0, 20)))
     events, outcome = run([pair], SMALL, None, view=lambda: broken)
     assert isinstance(outcome, JobFinished)
     assert not [event for event in events if isinstance(event, Preview)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy.typing as npt
 
 from napari_unet.core.errors import InputError, first_line
 
-#: What arrays that are read from files raise when a part of the file is damaged or gone.
-_READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError)
+#: What libraries raise when a file is gone, cut short or damaged.
+_READING_ERRORS = (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,31 @@ class Plane:
         return len(self.picked)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[np.float32]:
-        """Return the window ``[top:bottom, left:right]`` as ``(C, y, x)`` float32."""
+        """Return the window ``[top:bottom, left:right]`` as ``(C, y, x)`` float32.
+
+        Raises
+        ------
+        InputError
+            If the array cannot be read.
+        """
         window: list[Any] = [slice(top, bottom), slice(left, right)]
-        if self.channel_axis is not None:
-            window.insert(self.channel_axis, slice(None))
-        try:
-            pixels = np.asarray(self.array[tuple(window)])
-        except _READ_ERRORS as error:
-            name = f" {self.name}" if self.name else ""
-            raise InputError(f"The image{name} could not be read ({first_line(error)}).") from error
         if self.channel_axis is None:
-            pixels = pixels[None]
+            pixels = self._held(tuple(window))[None]
         else:
-            pixels = np.moveaxis(pixels, self.channel_axis, 0)[list(self.picked)]
+            window.insert(self.channel_axis, slice(None))
+            pixels = np.moveaxis(self._held(tuple(window)), self.channel_axis, 0)
+            pixels = pixels[list(self.picked)]
         # What single precision cannot hold becomes infinite, which normalisation refuses.
         with np.errstate(over="ignore"):
             return pixels.astype(np.float32)
+
+    def _held(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read a window of an array that may lie on a disk or behind a network."""
+        try:
+            return np.asarray(self.array[window])
+        except _READING_ERRORS as error:
+            name = f" {self.name!r}" if self.name else ""
+            raise InputError(f"The image{name} could not be read ({first_line(error)}).") from error
 
     def read_mirrored(
         self, top: int, bottom: int, left: int, right: int

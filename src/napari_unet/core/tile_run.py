@@ -20,9 +20,7 @@ from napari_unet.core.device import (
 )
 from napari_unet.core.errors import (
     DeviceMemoryError,
-    InputError,
     PredictionError,
-    UNetError,
     first_line,
 )
 from napari_unet.core.events import TileDone
@@ -189,7 +187,7 @@ class TileRun:
     def _pixels(self, box: Box, request: TileRequest) -> Pixels:
         if self._ahead is not None and self._ahead[0] == box:
             return self._ahead[1].result()
-        return self._read_request(request)
+        return request.read(self._read, self._network)
 
     def _read_ahead(self, reader: ThreadPoolExecutor) -> None:
         """Read the tile that would come next while this one is computed."""
@@ -198,15 +196,7 @@ class TileRun:
             box = self._queue.nearest(self._last_focus)
             if max(box.shape) <= self._limit_now:
                 request = TileRequest.of(box, self._factor)
-                self._ahead = box, reader.submit(self._read_request, request)
-
-    def _read_request(self, request: TileRequest) -> Pixels:
-        try:
-            return request.read(self._read, self._network)
-        except UNetError:
-            raise
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"The image could not be read ({first_line(error)}).") from error
+                self._ahead = box, reader.submit(request.read, self._read, self._network)
 
     def _split(self, box: Box, error: BaseException) -> None:
         """Put the box back as smaller ones, and keep to that size from now on.
