@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingS
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model
 from napari_unet.core.pairs import TrainingPair
-from napari_unet.core.settings import AnnotationSettings, NetworkSettings, TrainSettings
+from napari_unet.core.segmentation import segment
+from napari_unet.core.settings import (
+    AnnotationSettings,
+    InstanceSettings,
+    NetworkSettings,
+    TrainSettings,
+)
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.jobs.cancellation import CancelToken
 from napari_unet.jobs.events import JobFailed, JobFinished
@@ -78,6 +85,20 @@ def test_a_preview_is_the_models_own_segmentation_of_the_view(bright_model: Mode
     assert labels.max() == 2
     assert (
         preview_labels(bright_model, View(image, None, (), region), cancelled=lambda: True) is None
+    )
+
+
+@pytest.mark.parametrize("diameter", [10.0, 20.0, 40.0])
+def test_a_preview_drops_the_small_objects_that_segmenting_drops(
+    bright_model: Model, diameter: float
+) -> None:
+    """A model's smallest object counts at the scale that its network sees."""
+    image = np.zeros((60, 70), np.float32)
+    image[8:16, 8:16] = image[30:50, 10:30] = image[10:16, 40:52] = 1
+    model = replace(bright_model, diameter=20.0, instances=InstanceSettings(min_size=50))
+    view = View(image, None, (), (slice(0, 60), slice(0, 70)))
+    np.testing.assert_array_equal(
+        preview_labels(model, view, diameter, "cpu"), segment(model, image, diameter=diameter)
     )
 
 

@@ -151,8 +151,8 @@ def preview_labels(
     cancelled: Callable[[], bool] | None = None,
 ) -> npt.NDArray[np.int32] | None:
     """Return the objects (or classes) that a model sees in a view; None when cancelled."""
-    from napari_unet.core.instances import label_instances
-    from napari_unet.core.prediction import iter_tiles
+    from napari_unet.core.instances import at_scale, label_instances
+    from napari_unet.core.prediction import iter_tiles, scale_factor
 
     rows, columns = view.region
     shape = (rows.stop - rows.start, columns.stop - columns.start)
@@ -178,7 +178,7 @@ def preview_labels(
     if model.task == "classes":
         classes: npt.NDArray[np.int32] = np.argmax(probabilities, axis=0).astype(np.int32)
         return classes
-    return label_instances(probabilities, model.instances)
+    return label_instances(probabilities, at_scale(model.instances, scale_factor(model, diameter)))
 
 
 def _preview(
