@@ -166,6 +166,41 @@ def test_stopping_keeps_the_planes_that_are_done(bright_model: Model) -> None:
     assert canvas.labels[1:].max() == 0
 
 
+def test_numbers_are_unique_when_a_plane_cannot_be_segmented(bright_model: Model) -> None:
+    stack = STACK[[0, 1, 0]].copy()
+    stack[2, 50, 70] = np.nan
+    source = ImageSource(stack)
+    canvas, outcome = run(SegmentationRequest(bright_model, source, tuple(source.indices)))
+    assert isinstance(outcome, JobFailed)
+    np.testing.assert_array_equal(canvas.labels[:2], segment(bright_model, stack[:2]))
+
+
+def test_numbers_are_unique_when_reading_ends_in_the_middle_of_a_plane(
+    bright_model: Model,
+) -> None:
+    class Fading:
+        """Unreadable below row 30 of the last plane, once its intensities are measured."""
+
+        def __init__(self) -> None:
+            self.shape, self.dtype, self.ndim, self.reads = STACK.shape, STACK.dtype, 3, 0
+
+        def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
+            self.reads += key[0] == 2
+            if key[0] == 2 and self.reads > 1 and key[1].stop > 45:
+                raise OSError("the drive is gone")
+            return np.asarray(STACK[[1, 1, 0]][key])
+
+    source = ImageSource(Fading())
+    request = SegmentationRequest(
+        bright_model, source, tuple(source.indices), tiles=TileSettings(tile=32)
+    )
+    canvas, outcome = run(request)
+    assert isinstance(outcome, JobFailed)
+    seen = [set(np.unique(plane[plane > 0]).tolist()) for plane in canvas.labels]
+    assert [len(ids) for ids in seen] == [3, 3, 1]
+    assert len(set().union(*seen)) == 7
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

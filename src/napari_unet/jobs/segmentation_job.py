@@ -107,7 +107,8 @@ def segmentation_job(
     PlanesLinked
         At the end, when asked for and not cancelled; otherwise
     NumbersShifted
-        for each plane of a stack, so that the result is that of core's ``segment``.
+        for each plane of a stack, so that the result is that of core's ``segment``; also before
+        an error is raised.
 
     Returns
     -------
@@ -128,7 +129,11 @@ def segmentation_job(
         seen = attention() if attention is not None else None
         index = left.pop(_nearest(left, seen[0] if seen is not None else None))
         yield PlaneStarted(index, finished, len(request.planes))
-        finished += yield from work.plane(index)
+        try:
+            finished += yield from work.plane(index)
+        except Exception:
+            yield from work.shifts()  # what is done stays, with numbers of its own
+            raise
     if work.stack is not None and request.link is not None and not left and not work.stopped():
         link = request.link
         linked = link_planes(work.stack, axis=link.axis, overlap=link.overlap, cancelled=cancelled)
@@ -188,6 +193,9 @@ class _Work:
                 if self.stack is not None:
                     self.stack[index] = event.labels
             elif isinstance(event, (DiameterChosen, TileDone, LabelsChanged, PlaneDone)):
+                if isinstance(event, LabelsChanged):  # in case that the plane cannot be completed
+                    highest = int(event.labels.max(initial=0))
+                    self._highest[index] = max(highest, self._highest.get(index, 0))
                 yield replace(event, index=index)
         return complete
 
