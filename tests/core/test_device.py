@@ -121,6 +121,25 @@ def test_container_limit_bounds_free_memory(
     assert free_memory(torch.device("cpu")) == 2_000_000
 
 
+@pytest.mark.parametrize(
+    ("folder", "limit", "usage", "cached"),
+    [
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_files_kept_in_a_containers_memory_are_not_in_the_way(
+    tmp_path: Path, folder: str, limit: str, usage: str, cached: str
+) -> None:
+    """Complaint 12: after a large image was read a container looks full; tiles stay large."""
+    place = tmp_path / folder
+    place.mkdir(exist_ok=True)
+    (place / limit).write_text("8000000\n")
+    (place / usage).write_text("7900000\n")
+    (place / "memory.stat").write_text(f"anon 900000\nfile 7000000\n{cached} 6000000\n")
+    assert device_module._cgroup_headroom(tmp_path) == 6_100_000
+
+
 def test_container_without_limit(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")

@@ -158,10 +158,18 @@ def free_memory(device: torch.device) -> int:
 
 
 def _cgroup_headroom(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return what a container's memory limit still allows, or None without a limit."""
-    for limit_name, usage_name in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    """Return what a container's memory limit still allows, or None without a limit.
+
+    Files that were read or written lately count as used memory, but the system drops them as soon
+    as a program asks for more; the inactive ones are free memory, as in what ``docker stats`` says.
+    """
+    for limit_name, usage_name, cached_name in (
+        ("memory.max", "memory.current", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
     ):
         try:
             limit = int((root / limit_name).read_text())
@@ -169,8 +177,18 @@ def _cgroup_headroom(root: Path = Path("/sys/fs/cgroup")) -> int | None:
         except (OSError, ValueError):  # no such file, or "max"
             continue
         if limit < 2**50:
-            return max(0, limit - usage)
+            cached = _cgroup_figure((root / limit_name).with_name("memory.stat"), cached_name)
+            return max(0, limit - max(0, usage - cached))
     return None
+
+
+def _cgroup_figure(path: Path, name: str) -> int:
+    """Return one figure of a ``memory.stat`` file, 0 when it is not there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0)
 
 
 def cpu_threads(reserve: int = 1) -> int:
