@@ -495,6 +495,21 @@ def test_seam_check_finds_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "visible seams" in report.sentence()
 
 
+def test_seam_check_compares_with_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the region begins between two lines of the tiles' grid."""
+    worked = starve(monkeypatch, 1000, OUT_OF_MEMORY[0])
+    region = (slice(3, 107), slice(5, 100))
+    check_seams(MODELS["same", "batch"], noise(120, 120), region)
+    assert worked[0] == (104, 95)
+
+
+def test_seam_check_of_a_region_too_large_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles would be compared with tiles."""
+    starve(monkeypatch, 64, OUT_OF_MEMORY[0])
+    with pytest.raises(DeviceMemoryError, match="check a smaller part"):
+        check_seams(MODELS["same", "batch"], noise(120, 120))
+
+
 def test_a_predictor_can_be_used_again() -> None:
     model = MODELS["same", "batch"]
     predictor = Predictor(model, TileSettings(tile=16))

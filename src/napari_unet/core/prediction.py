@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.device import Device, choose_device
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import DeviceMemoryError, InputError
 from napari_unet.core.events import TileDone
 from napari_unet.core.inference import InferenceNetwork
+from napari_unet.core.labels import relative
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
 from napari_unet.core.planes import Plane, as_plane
@@ -273,24 +274,26 @@ def check_seams(
     read = network_input(predictor.model, plane, factor)
     side = tile or max(8, -(-max(box.shape) // 3))
     results = []
-    for size in (max(box.shape), side):
+    # A region that begins between two lines of the tiles' grid needs room up to the next line.
+    for size in (max(box.shape) + predictor.network.stride, side):
         whole = np.full((predictor.network.outputs, *box.shape), np.nan, np.float32)
+        device = predictor.device.device
         run = TileRun(
             predictor.network,
             read,
             box,
             factor=factor,
-            device=predictor.device.device,
+            device=device,
             tile=size,
             cancelled=cancelled,
         )
         for done in run:
-            rows, columns = done.slices
-            whole[
-                :,
-                rows.start - box.top : rows.stop - box.top,
-                columns.start - box.left : columns.stop - box.left,
-            ] = done.probabilities
+            if not results and done.probabilities[0].shape != box.shape:
+                raise DeviceMemoryError(
+                    "This part of the image does not fit into memory in one piece, so there is "
+                    "nothing to compare tiles with; check a smaller part."
+                )
+            whole[:, *relative(done.slices, box.slices)] = done.probabilities
         results.append(whole)
     difference = np.nan_to_num(np.abs(results[0] - results[1]).max(axis=0))
     y, x = np.unravel_index(int(difference.argmax()), difference.shape)
