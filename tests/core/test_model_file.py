@@ -226,13 +226,27 @@ def test_missing_file_and_folder(tmp_path):
         lambda header: {**header, "class_names": ["one"]},
         lambda header: {**header, "instances": {"seed_threshold": 7}},
         lambda header: {key: value for key, value in header.items() if key != "diameter"},
+        lambda header: {**header, "task": "objekte"},
+        lambda header: {**header, "channels": "cmyk"},
+        lambda header: {**header, "diameter": 0},
+        lambda header: {**header, "diameter": "30"},
+        lambda header: {**header, "pixel_size": float("inf")},
+        lambda header: {**header, "normalization": {"low": 1, "high": 998}},
+        lambda header: {**header, "normalization": {"low": 99, "high": 1}},
+        lambda header: {**header, "normalization": {"low": None, "high": 99}},
         lambda header: "no mapping",
+        lambda header: {**header, "format_version": float("inf")},
         lambda header: {**header, "format_version": "x"},
     ],
 )
 def test_a_header_that_does_not_fit(saved, change):
     rewrite(saved, change)
     one_sentence(saved)
+
+
+def test_a_header_without_end(saved):
+    saved.write_bytes((200_005).to_bytes(8, "little") + b'{"a":' + b"[" * 200_000)
+    assert "damaged" in one_sentence(saved)
 
 
 def test_wrong_tensors(saved):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.normalization import Normalization
@@ -64,6 +66,18 @@ class Model:
                 f"A network with {self.net.n_classes} classes needs as many class names, "
                 f"not {len(self.class_names)}."
             )
+        for name, kind in (("task", Task), ("channels", ChannelMode)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                allowed = " or ".join(repr(each) for each in get_args(kind))
+                raise InputError(f"The {name} of a model must be {allowed}, not {value!r}.")
+        for name in ("diameter", "pixel_size"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not (isinstance(value, numbers.Real) and math.isfinite(value) and value > 0):
+                what = name.replace("_", " ")
+                raise InputError(f"The {what} of a model must be a positive number, not {value!r}.")
 
     def check_channels(self, channels: int) -> None:
         """Raise :class:`InputError` when an image of so many channels cannot be used."""

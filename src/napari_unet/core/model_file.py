@@ -110,7 +110,7 @@ def read_header(path: str | os.PathLike[str], kind: str = _MODEL_KIND) -> dict[s
     try:
         header = json.loads(entry)
         version, found = int(header["format_version"]), header["kind"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _damaged(path) from error
     if version > FORMAT_VERSION:
         raise ModelFileError(
@@ -334,7 +334,7 @@ def _metadata_entry(path: str | os.PathLike[str]) -> str | None:
         header = json.loads(text)
         metadata = header.get("__metadata__") or {}
         entry = metadata.get(HEADER_KEY)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
     return entry if isinstance(entry, str) else None
 

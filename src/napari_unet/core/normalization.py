@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,15 @@ class Normalization:
 
     low: float = 1.0
     high: float = 99.8
+
+    def __post_init__(self) -> None:
+        both = (self.low, self.high)
+        if not (
+            all(isinstance(each, numbers.Real) for each in both) and 0 <= both[0] <= both[1] <= 100
+        ):
+            raise InputError(
+                f"The percentiles must lie between 0 and 100, the lower one first, not {both}."
+            )
 
     def measure(self, plane: Plane) -> IntensityScale:
         """Read a plane (or a sample of a huge one) and return its intensity scale.
