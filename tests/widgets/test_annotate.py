@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from napari_unet.core.settings import AnnotationSettings
+from napari_unet.widgets._accept import accept_objects
 from napari_unet.widgets._annotation_layer import (
     BACKGROUND_COLOR,
     N_COLORS,
@@ -174,6 +175,24 @@ def test_free_numbers_count_over_all_planes(make_napari_viewer: Any) -> None:
     panel.make_annotation()
     panel.session.annotation.data[2, 5, 5] = 17
     viewer.dims.set_current_step(0, 0)
+    assert panel.tools.free_number() == 18
+
+
+def test_free_numbers_know_copies_and_new_data_in_planes_out_of_sight(
+    make_napari_viewer: Any,
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((3, 40, 50)))
+    panel = AnnotatePanel(viewer)
+    panel.make_annotation()
+    layer = panel.session.annotation
+    found = np.zeros((3, 40, 50), np.uint16)
+    found[2, 5:9, 5:9] = 1
+    viewer.dims.set_current_step(0, 0)
+    assert panel.tools.free_number() == 1
+    accept_objects(viewer.add_labels(found), layer, [(2,)])
+    assert panel.tools.free_number() == 2
+    layer.data = found.astype(np.int32) * 17
     assert panel.tools.free_number() == 18
 
 

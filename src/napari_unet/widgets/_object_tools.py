@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.errors import AnnotationError, UNetError
 from napari_unet.widgets._annotation_layer import next_free, paintable
+from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._edits import (
     delete_objects,
     merge_objects,
@@ -59,9 +60,13 @@ class ObjectTools(QObject):
         self._picked_layer: Labels | None = None
         self._kept = 0
         self._highest: int | None = None
+        #: The last stroke: napari announces some before their pixels are in the array.
+        self._unread: list[Block] = []
+        self._layer_connections = Connections()
         session.annotation_changed.connect(self._on_layer)
         session.live.painted.connect(self._on_painted)
-        session.closing.connect(self.stop_picking)
+        session.closing.connect(self.let_go)
+        self._on_layer(session.annotation)
 
     @property
     def picking(self) -> str:
@@ -86,6 +91,7 @@ class ObjectTools(QObject):
         layer = self.layer()
         if self._highest is None:
             self._highest = highest_number(layer.data)
+        self._read_stroke(layer)
         index = plane_index(self._session.viewer, layer)
         # Something other than painting may have changed the plane in view.
         self._highest = max(self._highest, highest_number(plane_of(layer, index)))
@@ -171,6 +177,11 @@ class ObjectTools(QObject):
         self._picking = ""
         self.picking_changed.emit("")
 
+    def let_go(self) -> None:
+        """Stop waiting for clicks and disconnect from the layer."""
+        self.stop_picking()
+        self._layer_connections.clear()
+
     def apply(self, layer: Labels, number: int) -> None:
         """Use the picking tool on the object ``number``, as a click on it does."""
         with self._reported():
@@ -254,14 +265,26 @@ class ObjectTools(QObject):
         if str(event.mode) != "pan_zoom":
             self.stop_picking()
 
-    def _on_layer(self, _layer: Any) -> None:
-        self._highest = None
+    def _on_layer(self, layer: Labels | None) -> None:
+        self._layer_connections.clear()
+        if layer is not None:
+            self._layer_connections.connect(layer.events.data, self._on_data)
+        self._on_data()
         self.stop_picking()
+
+    def _on_data(self, _event: Any = None) -> None:
+        self._highest = None
+        self._unread = []
 
     def _on_painted(self, layer: Labels, blocks: list[Block]) -> None:
         if self._highest is not None and same_layer(layer, self._session.annotation):
-            for block in blocks:
-                self._highest = max(self._highest, highest_number(layer.data[block]))
+            self._read_stroke(layer)
+            self._unread = blocks
+
+    def _read_stroke(self, layer: Labels) -> None:
+        blocks, self._unread = self._unread, []
+        for block in blocks:
+            self._highest = max(self._highest or 0, highest_number(layer.data[block]))
 
     def _in_other_planes(
         self, layer: Labels, here: tuple[int, ...], step: int

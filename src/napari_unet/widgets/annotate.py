@@ -195,7 +195,7 @@ class AnnotatePanel(Panel):
         connect(session.settings_changed, self._on_settings)
         connect(session.live.updated, self._show_counts)
         connect(session.live.failed, self._show_counts)
-        self.connections.defer(self.tools.stop_picking)
+        self.connections.defer(self.tools.let_go)
         self.connections.defer(self.paint_box.let_go)
         tools = self.tools
         actions = {
