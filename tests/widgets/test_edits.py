@@ -15,6 +15,7 @@ from napari.layers import Labels
 from scipy import ndimage
 
 from napari_unet.core.errors import AnnotationError
+from napari_unet.widgets._annotation_layer import N_COLORS
 from napari_unet.widgets._edits import (
     delete_objects,
     merge_objects,
@@ -100,6 +101,27 @@ def test_separate_pieces_become_objects() -> None:
     assert split_object(layer, (), 5, 9) == (9, 10)
     assert (layer.data[10:20, 10:20] == 5).all()  # the largest keeps the number
     assert (layer.data[25:28, 2:4] == 9).all() and (layer.data[2:4, 2:4] == 10).all()
+
+
+def three_pieces(number: int, dtype: type) -> np.ndarray:
+    labels = np.zeros((30, 30), dtype)
+    for top in (2, 10, 20):
+        labels[top : top + 4, 2:6] = number
+    return labels
+
+
+def test_pieces_do_not_look_like_painted_background() -> None:
+    assert split_object(Labels(three_pieces(7, np.int32)), (), 7, N_COLORS - 2) == (
+        N_COLORS - 2,
+        N_COLORS,
+    )
+
+
+def test_pieces_that_the_data_type_cannot_number_are_declined() -> None:
+    layer = Labels(three_pieces(254, np.uint8))
+    with pytest.raises(AnnotationError, match="cannot hold the object number 256"):
+        split_object(layer, (), 254, 255)
+    assert np.array_equal(layer.data, three_pieces(254, np.uint8))
 
 
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_unet.core.errors import AnnotationError
+from napari_unet.widgets._annotation_layer import next_free, paintable
 from napari_unet.widgets._label_plane import plane_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def split_object(
     number
         The object; its largest part keeps the number.
     new_number
-        The first number that is free; the other parts get it and the following ones.
+        The first number that is free; the other parts get it and the next free ones.
 
     Returns
     -------
@@ -76,7 +77,7 @@ def split_object(
     Raises
     ------
     AnnotationError
-        If the object is not there, or has a single pixel.
+        If the object is not there, has a single pixel, or the layer cannot hold the new numbers.
     """
     plane = np.asarray(plane_of(layer, index))
     if number <= 0 or not (plane == number).any():
@@ -91,12 +92,15 @@ def split_object(
     by_size = np.argsort(-sizes, kind="stable") + 1
     numbers = np.zeros(count + 1, int)
     numbers[by_size[0]] = number
-    added = tuple(range(new_number, new_number + count - 1))
+    added = [new_number]
+    while len(added) < count - 1:
+        added.append(next_free(added[-1]))
+    paintable(layer, added[-1])
     numbers[by_size[1:]] = added
     rows, columns = np.nonzero(pieces)
     values = numbers[pieces[rows, columns]]
     _write(layer, index, rows + window[0].start, columns + window[1].start, values)
-    return added
+    return tuple(added)
 
 
 def split_mask(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:

@@ -212,7 +212,6 @@ class ObjectTools(QObject):
         _object_there(number)
         index = plane_index(self._session.viewer, layer)
         first = self.free_number()
-        paintable(layer, first)
         added = self._guarded(layer, lambda: split_object(layer, index, number, first))
         self.said.emit(f"Object {number} was split: new {', '.join(str(n) for n in added)}.")
 
