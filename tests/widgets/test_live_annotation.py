@@ -187,6 +187,20 @@ def test_labels_that_cannot_be_used_say_why(session: Session, settled: Settled) 
     assert problems[-1].endswith(".") and session.live.problem == problems[-1]
 
 
+@pytest.mark.usefixtures("where")
+def test_correcting_unusable_labels_brings_the_target_back(
+    session: Session, settled: Settled
+) -> None:
+    layer = session.annotation
+    for correct in (layer.undo, lambda: layer.paint((20, 20), 0)):
+        layer.paint((20, 20), -2)
+        settled(session)
+        assert session.live.target is None and "not -2" in session.live.problem
+        correct()
+        settled(session)
+        check(session)
+
+
 def test_a_huge_plane_is_declined(
     session: Session, settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

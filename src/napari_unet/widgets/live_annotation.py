@@ -110,7 +110,10 @@ class LiveAnnotation(QObject):
         """Bring the target up to date now with all strokes that are known."""
         self._stroke_timer.stop()
         layer = self._session.annotation
-        if layer is None or self.target is None or self._runner.busy:
+        if layer is None or self._runner.busy:
+            return
+        if self.target is None:
+            self._rebuild_timer.start()  # what stood in the way may have been corrected
             return
         if plane_index(self._session.viewer, layer) != self.index:
             self._rebuild_timer.start()
