@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -389,6 +390,16 @@ def test_existing_labels_are_accepted_as_they_are(viewer: Any, settled: Settled)
     assert np.array_equal(copy.data, labels)
     panel.tools.new_object()
     assert copy.selected_label == 256 and panel.error == ""
+
+
+def test_numbers_beyond_the_data_type_are_declined(viewer: Any) -> None:
+    labels = viewer.add_labels(np.ones((64, 80), np.uint8))
+    panel = AnnotatePanel(viewer)
+    panel.paint_box.number.setValue(300)
+    assert "uint8" in panel.error and "300" in panel.error
+    assert labels.selected_label == panel.paint_box.number.value() == 1
+    panel.paint_box.number.setValue(7)
+    assert panel.error == "" and labels.selected_label == 7
 
 
 def test_dask_labels_can_be_looked_at_and_copied(viewer: Any, settled: Settled) -> None:

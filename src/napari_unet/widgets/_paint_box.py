@@ -203,7 +203,7 @@ class PaintBox(QWidget):
         if layer.selected_label > 0:
             self._last_object = int(layer.selected_label)
         for editor, value in (
-            (self.number, self._last_object),
+            (self.number, min(_LARGEST, self._last_object)),
             (self.brush_size, min(self.brush_size.maximum(), round(layer.brush_size))),
         ):
             blocked = editor.blockSignals(True)
@@ -215,9 +215,16 @@ class PaintBox(QWidget):
 
     def _set_number(self, number: int) -> None:
         layer = self._session.annotation
-        if layer is not None:
+        if layer is None:
+            return
+        try:
+            paintable(layer, number)
             layer.selected_label = number
             self._last_object = number
+            self.failed.emit("")
+        except AnnotationError as error:
+            self.failed.emit(str(error))
+        self._sync()
 
     def _set_brush_size(self, size: int) -> None:
         if self._session.annotation is not None:
