@@ -402,6 +402,22 @@ def test_numbers_beyond_the_data_type_are_declined(viewer: Any) -> None:
     assert panel.error == "" and labels.selected_label == 7
 
 
+def test_numbers_beyond_32_bits_can_be_picked_and_copied(viewer: Any) -> None:
+    labels = np.zeros((64, 80), np.uint64)
+    labels[5:15, 5:15] = 5
+    labels[30:40, 5:15] = 2**32 + 5
+    layer = viewer.add_labels(labels)
+    panel = AnnotatePanel(viewer)
+    layer.selected_label = 2**32 + 5
+    assert layer.selected_label == 2**32 + 5
+    panel.copy_annotation()
+    assert np.array_equal(panel.session.annotation.data, labels)
+    labels[0, 0] = 2**64 - 1
+    panel.session.annotation = layer
+    panel.copy_annotation()
+    assert "too large" in panel.error and panel.session.annotation is layer
+
+
 def test_dask_labels_can_be_looked_at_and_copied(viewer: Any, settled: Settled) -> None:
     labels = np.zeros((64, 80), np.int32)
     labels[5:15, 5:15] = 2

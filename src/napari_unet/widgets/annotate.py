@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_unet.core.errors import AnnotationError
+from napari_unet.core.labels import read_labels
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._annotation_layer import (
     annotation_colormap,
@@ -120,13 +121,12 @@ class AnnotatePanel(Panel):
             new_annotation(self.session, image)
 
     def copy_annotation(self) -> None:
-        """Copy the chosen labels into a new layer that can be painted (int32, in memory)."""
+        """Copy the chosen labels into a new layer in memory that can be painted."""
         with self.errors_shown():
             source = self.tools.layer()
             array = source.data[0] if source.multiscale else source.data
-            copy = np.array(array).astype(np.int32)
             layer = self.viewer.add_labels(
-                copy,
+                np.array(read_labels(array)),
                 name=f"{source.name} copy",
                 scale=source.scale,
                 translate=source.translate,
