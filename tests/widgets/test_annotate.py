@@ -418,6 +418,25 @@ def test_numbers_beyond_32_bits_can_be_picked_and_copied(viewer: Any) -> None:
     assert "too large" in panel.error and panel.session.annotation is layer
 
 
+def test_a_click_on_multiscale_labels_says_what_to_do(viewer: Any) -> None:
+    labels = np.ones((64, 80), np.int32)
+    layer = viewer.add_labels([labels, labels[::2, ::2]], multiscale=True)
+    panel = AnnotatePanel(viewer)
+    panel.session.annotation = layer
+    panel.tools.pick("delete")
+    click = SimpleNamespace(
+        position=(5.0, 5.0),
+        pos=(9, 9),
+        type="mouse_press",
+        view_direction=None,
+        dims_displayed=(0, 1),
+    )
+    steps = panel.tools._on_click(layer, click)
+    next(steps)
+    click.type = "mouse_release"
+    assert list(steps) == [] and "press New" in panel.error
+
+
 def test_dask_labels_can_be_looked_at_and_copied(viewer: Any, settled: Settled) -> None:
     labels = np.zeros((64, 80), np.int32)
     labels[5:15, 5:15] = 2

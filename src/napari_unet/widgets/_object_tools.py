@@ -240,9 +240,7 @@ class ObjectTools(QObject):
             dims_displayed=list(viewer.dims.displayed),
             world=True,
         )
-        if isinstance(value, tuple):  # multiscale: (level, value)
-            value = value[1]
-        return 0 if value is None else int(value)
+        return _number_of(value)
 
     def _on_click(self, layer: Labels, event: Any) -> Iterator[None]:
         """Act on a click, not on a drag (which moves the view)."""
@@ -258,7 +256,7 @@ class ObjectTools(QObject):
             dims_displayed=list(event.dims_displayed),
             world=True,
         )
-        self.apply(layer, 0 if value is None else int(value))
+        self.apply(layer, _number_of(value))
 
     def _on_mode(self, event: Any) -> None:
         if str(event.mode) != "pan_zoom":
@@ -327,6 +325,13 @@ class _Reported:
             self._tools.failed.emit(str(error))
             return True
         return False
+
+
+def _number_of(value: Any) -> int:
+    """Return the number that napari found at a position; 0 outside the layer."""
+    if isinstance(value, tuple):  # multiscale: (level, value)
+        value = value[1]
+    return 0 if value is None else int(value)
 
 
 def _object_there(number: int) -> None:
