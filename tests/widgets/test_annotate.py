@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from qtpy.QtCore import Qt
 
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._accept import accept_objects
@@ -352,6 +353,27 @@ def test_keys_are_bound_and_given_back(viewer: Any) -> None:
     viewer.window.add_dock_widget(panel, name="Annotate")
     viewer.window.remove_dock_widget(panel)
     assert dict(viewer.keymap) == before
+
+
+@pytest.mark.parametrize("first_goes", [True, False])
+def test_keys_of_two_panels_are_given_back_in_any_order(
+    viewer: Any, qtbot: Any, first_goes: bool
+) -> None:
+    def mine(_viewer: Any) -> None:
+        pass
+
+    viewer.bind_key("N", mine)
+    before = dict(viewer.keymap)
+    panels = [AnnotatePanel(viewer), AnnotatePanel(viewer)]
+    panels[1].make_annotation()
+    panels[1].session.annotation.paint((9, 9), 1)
+    panels[not first_goes].dismiss()
+    qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_N)
+    assert panels[1].session.annotation.selected_label == 2
+    assert "2" in panels[first_goes].status and "2" not in panels[not first_goes].status
+    panels[first_goes].dismiss()
+    assert dict(viewer.keymap) == before
+    viewer.bind_key("N", None)
 
 
 def test_boxes(panel: AnnotatePanel, settled: Settled) -> None:
