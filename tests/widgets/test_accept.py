@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Labels
 
 from napari_unet.core.errors import AnnotationError
@@ -95,3 +97,16 @@ def test_nothing_to_copy_says_why(annotation: Labels, arguments: dict, words: st
 def test_layers_of_different_size_are_refused() -> None:
     with pytest.raises(AnnotationError, match="differ in size"):
         accept_objects(result(), Labels(np.zeros((20, 30), np.int32)), [(1,)])
+
+
+def test_into_an_annotation_in_a_file() -> None:
+    annotation = Labels(zarr.zeros((3, 20, 30), chunks=(1, 10, 10), dtype="i4"))
+    assert accept_objects(result(), annotation, [(1,), (2,)]).numbers == (1, 2, 3, 4)
+    assert np.array_equal(np.asarray(annotation.data) > 0, result().data > 0)
+    annotation.undo()
+    assert not np.asarray(annotation.data).any()
+
+
+def test_an_annotation_that_is_computed_on_demand_says_what_to_do() -> None:
+    with pytest.raises(AnnotationError, match="press Copy"):
+        accept_objects(result(), Labels(da.zeros((3, 20, 30), dtype=np.int32)), [(1,)])

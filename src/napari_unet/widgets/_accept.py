@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_unet.core.errors import AnnotationError
 from napari_unet.widgets._annotation_layer import next_free, paintable
 from napari_unet.widgets._label_plane import plane_of
+from napari_unet.widgets._object_tools import LAZY, highest_number
 from napari_unet.widgets.session import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def accept_objects(
     Raises
     ------
     AnnotationError
-        If the layers do not fit, or there is nothing to copy.
+        If the layers do not fit, there is nothing to copy, or the annotation cannot be written.
     """
     shape = tuple(result.data.shape)
     target = annotation.data[0] if annotation.multiscale else annotation.data
@@ -79,7 +80,7 @@ def accept_objects(
             f"({_size(target.shape)}) differ in size; choose the annotation of the same image."
         )
     paintable(annotation, 1)
-    highest = int(target.max(initial=0))
+    highest = highest_number(target)
     places: list[npt.NDArray[np.intp]] = []
     values: list[npt.NDArray[np.int64]] = []
     new: list[int] = []
@@ -105,7 +106,10 @@ def accept_objects(
         raise AnnotationError(_nothing(skipped, numbers, boxes))
     paintable(annotation, highest)
     where = tuple(np.concatenate(places, axis=1))
-    annotation.data_setitem(where, np.concatenate(values).astype(target.dtype))
+    try:
+        annotation.data_setitem(where, np.concatenate(values).astype(target.dtype))
+    except NotImplementedError as error:
+        raise AnnotationError(LAZY.format(name=annotation.name)) from error
     _record(annotation, new, origin)
     return Accepted(tuple(new), skipped)
 

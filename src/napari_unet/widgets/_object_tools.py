@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 #: A press that moves further than this on the screen is a drag, not a click.
 _CLICK_PIXELS = 4
-_LAZY = (
+#: What to do about an array that cannot be written pixel by pixel.
+LAZY = (
     "{name!r} is computed on demand and cannot be corrected in place: press Copy to work on a "
     "copy of it."
 )
@@ -230,7 +231,7 @@ class ObjectTools(QObject):
         try:
             return action()
         except NotImplementedError as error:
-            raise AnnotationError(_LAZY.format(name=layer.name)) from error
+            raise AnnotationError(LAZY.format(name=layer.name)) from error
 
     def _under_pointer(self, layer: Labels) -> int:
         viewer = self._session.viewer
