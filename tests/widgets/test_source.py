@@ -67,6 +67,18 @@ def test_labels_lie_exactly_over_the_image(viewer: Any) -> None:
     np.testing.assert_allclose(over.data_to_world((5, 7)), turned.data_to_world((5, 7)))
 
 
+def test_labels_lie_on_a_turned_image_with_channels(viewer: Any) -> None:
+    inside = np.array([[1, 0.1, 2], [0, 0.9, 3], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[1:, 1:] = inside
+    image = viewer.add_image(
+        np.zeros((3, 20, 30)), rotate=30, shear=[0, 0, 0.2], scale=(1, 2, 3), affine=affine
+    )
+    over = viewer.add_labels(np.zeros((20, 30), int), **label_placement(image, 0))
+    for point in ((0, 0), (5, 7), (19, 29)):
+        np.testing.assert_allclose(over.data_to_world(point), image.data_to_world((0, *point))[1:])
+
+
 def test_the_view_follows_camera_scale_and_slider(viewer: Any) -> None:
     layer = viewer.add_image(np.zeros((6, 400, 600)), scale=(3, 0.5, 0.5), translate=(0, 100, 200))
     viewer.canvas.size = (100, 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.jobs.image_source import ImageSource, Region
 
@@ -22,19 +23,27 @@ def source_of(layer: Image, channel_axis: int | None = None) -> ImageSource:
 def label_placement(layer: Image, channel_axis: int | None = None) -> dict[str, Any]:
     """Return the arguments that put a new Labels layer exactly over an image layer."""
     keep = [axis for axis in range(layer.ndim) if axis != channel_axis]
-    placement: dict[str, Any] = {
+    plane = np.ix_(keep, keep)
+    homogeneous = [*keep, layer.ndim]
+    return {
         "scale": np.asarray(layer.scale)[keep],
         "translate": np.asarray(layer.translate)[keep],
+        "rotate": np.asarray(layer.rotate)[plane],
+        "shear": _shear_matrix(layer)[plane],
+        "affine": np.asarray(layer.affine.affine_matrix)[np.ix_(homogeneous, homogeneous)],
         "units": tuple(layer.units[axis] for axis in keep),
         "axis_labels": tuple(layer.axis_labels[axis] for axis in keep),
     }
-    if channel_axis is None:
-        placement |= {
-            "rotate": layer.rotate,
-            "shear": layer.shear,
-            "affine": layer.affine.affine_matrix,
-        }
-    return placement
+
+
+def _shear_matrix(layer: Layer) -> npt.NDArray[np.float64]:
+    """Return the shear as a matrix; napari gives the part above the diagonal where that is all."""
+    shear = np.asarray(layer.shear, dtype=float)
+    if shear.ndim == 2:
+        return shear
+    matrix = np.eye(layer.ndim)
+    matrix[np.triu_indices(layer.ndim, k=1)] = shear
+    return matrix
 
 
 def looks_at_planes(viewer: Viewer, layer: Layer) -> bool:
