@@ -392,6 +392,18 @@ def test_boxes(panel: AnnotatePanel, settled: Settled) -> None:
     assert panel.session.boxes is boxes
 
 
+def test_boxes_turn_with_the_annotation(make_napari_viewer: Any) -> None:
+    """A rectangle drawn on a turned layer is the area that counts, not a larger one around it."""
+    viewer = make_napari_viewer()
+    affine = np.array([[0, 1, 5], [1, 0, 7], [0, 0, 1]])
+    viewer.add_image(np.zeros((40, 50)), rotate=30, shear=[0.2], scale=(2, 3), affine=affine)
+    panel = AnnotatePanel(viewer)
+    panel.make_annotation()
+    panel.draw_boxes()
+    boxes, layer = panel.session.boxes, panel.session.annotation
+    np.testing.assert_allclose(boxes.data_to_world((5, 7)), layer.data_to_world((5, 7)))
+
+
 def test_existing_labels_are_accepted_as_they_are(viewer: Any, settled: Settled) -> None:
     labels = np.zeros((64, 80), np.uint8)
     labels[5:15, 5:15] = 255

@@ -120,6 +120,9 @@ def new_boxes(session: Session, labels: Labels) -> Shapes:
     placement: dict[str, Any] = {
         "scale": labels.scale,
         "translate": labels.translate,
+        "rotate": labels.rotate,
+        "shear": labels.shear,
+        "affine": labels.affine.affine_matrix,
         "units": labels.units,
         "axis_labels": labels.axis_labels,
     }
