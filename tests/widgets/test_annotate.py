@@ -404,6 +404,30 @@ def test_boxes_turn_with_the_annotation(make_napari_viewer: Any) -> None:
     np.testing.assert_allclose(boxes.data_to_world((5, 7)), layer.data_to_world((5, 7)))
 
 
+@pytest.mark.parametrize(
+    "tool", ["brush", "background", "erase", "join", "split", "delete", "next"]
+)
+def test_a_tool_shows_the_layer_it_works_on(panel: AnnotatePanel, tool: str) -> None:
+    """napari takes the brush away from a layer that is hidden."""
+    layer = panel.session.annotation
+    layer.mode = "pan_zoom"
+    layer.visible = False
+    if tool == "next":
+        panel.paint_box.new_button.click()
+    else:
+        panel.paint_box.buttons[tool].click()
+    assert layer.visible
+    assert panel.paint_box.tool == ("brush" if tool == "next" else tool)
+
+
+def test_drawing_boxes_shows_them(panel: AnnotatePanel) -> None:
+    panel.draw_boxes()
+    boxes = panel.session.boxes
+    boxes.visible = False
+    panel.draw_boxes()
+    assert boxes.visible and boxes.mode == "add_rectangle"
+
+
 def test_existing_labels_are_accepted_as_they_are(viewer: Any, settled: Settled) -> None:
     labels = np.zeros((64, 80), np.uint8)
     labels[5:15, 5:15] = 255

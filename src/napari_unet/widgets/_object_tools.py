@@ -106,6 +106,7 @@ class ObjectTools(QObject):
             paintable(layer, number)
             self.stop_picking()
             layer.selected_label = number
+            layer.visible = True  # napari takes the brush away from a hidden layer
             layer.mode = "paint"
             self._session.viewer.layers.selection.active = layer
             self.advised.emit(f"Paint object {number}.")
@@ -153,6 +154,7 @@ class ObjectTools(QObject):
         with self._reported():
             layer = self.layer()
             self.stop_picking()
+            layer.visible = True
             layer.mode = "pan_zoom"
             self._session.viewer.layers.selection.active = layer
             layer.mouse_drag_callbacks.append(self._on_click)

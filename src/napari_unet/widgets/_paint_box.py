@@ -169,6 +169,8 @@ class PaintBox(QWidget):
             if layer.selected_label <= 0:
                 layer.selected_label = self._last_object
         self._session.viewer.layers.selection.active = layer
+        if tool != "move":
+            layer.visible = True  # napari takes the brush away from a hidden layer
         layer.mode = _MODE_OF[tool]
         number = int(layer.selected_label)
         self.advised.emit(f"Paint {self._thing} {number}." if tool == "brush" else _HELP[tool])

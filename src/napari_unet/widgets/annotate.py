@@ -150,6 +150,7 @@ class AnnotatePanel(Panel):
             if settings.area != "boxes":
                 self.session.annotation_settings = replace(settings, area="boxes")
             self.viewer.layers.selection.active = boxes
+            boxes.visible = True  # napari takes the tool away from a hidden layer
             boxes.mode = "add_rectangle"
             self.show_status("Draw boxes around areas where every object is painted.")
 
