@@ -9,11 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 
 from napari_unet.io import journal as journal_file
 from napari_unet.io.journal import read_journal, unfinished
@@ -97,6 +99,27 @@ def test_labels_that_were_there_before_are_in_the_file(viewer: Any, qtbot: Any) 
     layer.paint((40, 40), 2)
     wait_written(qtbot, session)
     assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
+
+
+def test_labels_that_nobody_painted_are_in_the_file_too(
+    make_napari_viewer: Callable[..., Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script wrote into the new layer, or it is a duplicate of one that was painted."""
+    monkeypatch.setattr(_backup, "FLUSH_MS", 20)
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((300, 700)))
+    session = session_of(viewer)
+    session.backup  # noqa: B018
+    layer = new_annotation(session, session.image)
+    layer.data[:20, :20] = 4
+    layer.refresh()
+    duplicate = Layer.create(*deepcopy(layer.as_layer_data_tuple()))
+    viewer.add_layer(duplicate)
+    for painted in (layer, duplicate):
+        session.annotation = painted
+        painted.paint((290, 690), 2)
+        wait_written(qtbot, session)
+        assert np.array_equal(read_journal(session.backup.journal.path).labels, painted.data)
 
 
 def test_deleting_the_layer_or_closing_napari_closes_the_journal(

@@ -198,13 +198,13 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _write(self, chunk: ChunkId, labels: Any) -> None:
-        pixels = np.ascontiguousarray(np.asarray(labels[block_of_chunk(chunk, labels.shape)]))
+        pixels = np.asarray(labels[block_of_chunk(chunk, labels.shape)])
+        known = self._written.get(chunk)
+        if known is None and not pixels.any():
+            return
         raw = pixels.tobytes()
         checksum = zlib.crc32(raw)
-        known = self._written.get(chunk)
         if known is not None and known[2] == checksum:
-            return
-        if known is None and not pixels.any():
             return
         payload = zlib.compress(raw, 1)
         place = self._file.tell()

@@ -102,7 +102,7 @@ def new_annotation(session: Session, image: Image) -> Labels:
     layer = session.viewer.add_labels(
         allocate(shape, np.int32),
         name=f"{image.name} annotation",
-        metadata={METADATA_KEY: {"role": "annotation", "image": image.name, "starts_empty": True}},
+        metadata={METADATA_KEY: {"role": "annotation", "image": image.name}},
         **label_placement(image, axis),
     )
     layer.colormap = annotation_colormap()

@@ -14,7 +14,7 @@ from napari_unet.io.journal import Journal, JournalHeader, new_journal, this_pro
 from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._painting import Block, PaintWatcher
-from napari_unet.widgets.session import METADATA_KEY, same_layer
+from napari_unet.widgets.session import same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -88,7 +88,7 @@ class Backup(QObject):
                 return
             # The layer got an array of another kind: its journal starts again.
             self._drop(journal)
-            self._begin(layer, everything=True)
+            self._begin(layer)
 
     def begin(self) -> None:
         """Back up the present annotation as it is, without waiting for the first stroke."""
@@ -111,7 +111,7 @@ class Backup(QObject):
         # A long stroke says nothing of itself before it ends, but what it drew is redrawn.
         self._layer_connections.connect(layer.events.labels_update, self._on_drawn)
 
-    def _begin(self, layer: Labels, *, everything: bool = False) -> None:
+    def _begin(self, layer: Labels) -> None:
         number, start = this_process()
         header = JournalHeader(
             name=layer.name,
@@ -132,7 +132,7 @@ class Backup(QObject):
             return
         self._journals.append((layer, journal))
         # Arrays in files (zarr, memory maps) are safe as they are.
-        if (everything or not _starts_empty(layer)) and type(layer.data) is np.ndarray:
+        if type(layer.data) is np.ndarray:
             journal.mark_all()
         self._start_timer()
 
@@ -175,7 +175,7 @@ class Backup(QObject):
             return
         journal = self.journal
         if journal is None:
-            self._begin(self._layer, everything=True)
+            self._begin(self._layer)
         else:
             journal.mark_all()
             self._start_timer()
@@ -218,11 +218,6 @@ class Backup(QObject):
             self._watcher.stop()
         reason = error.strerror or str(error)
         self.failed.emit(f"What you paint is not backed up any more ({reason}); save it often.")
-
-
-def _starts_empty(layer: Labels) -> bool:
-    known = layer.metadata.get(METADATA_KEY)
-    return isinstance(known, dict) and bool(known.get("starts_empty"))
 
 
 def placement_of(layer: Labels) -> dict[str, Any]:
