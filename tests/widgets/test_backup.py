@@ -138,6 +138,23 @@ def test_deleting_the_layer_or_closing_napari_closes_the_journal(
     assert unfinished(journals) == []
 
 
+@pytest.mark.parametrize("end", ["the layer", "napari"])
+def test_a_stroke_just_before_the_end_is_in_the_file(
+    viewer: Any, journals: Path, qtbot: Any, end: str
+) -> None:
+    session = session_of(viewer)
+    session.backup  # noqa: B018
+    layer = new_annotation(session, session.image)
+    layer.paint((20, 20), 1)
+    if end == "napari":
+        viewer.close()
+    else:
+        viewer.layers.remove(layer)
+    (path,) = journals.iterdir()
+    recovered = read_journal(path)
+    assert recovered.closed and np.array_equal(recovered.labels, layer.data) and layer.data.any()
+
+
 def test_a_full_disk_is_said_once_and_painting_goes_on(
     session: Session, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

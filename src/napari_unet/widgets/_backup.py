@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 FLUSH_MS = 700
 #: Longest time, in seconds, that one round of writing may take on the main thread.
 FLUSH_SECONDS = 0.02
+#: Longest time, in seconds, for what still waits when its layer or napari is closed.
+LAST_SECONDS = 1.0
 #: Pause before the next round when one was not enough, in milliseconds.
 _NEXT_ROUND_MS = 50
 
@@ -78,9 +80,8 @@ class Backup(QObject):
 
     def _write(self, seconds: float | None) -> None:
         for layer, journal in list(self._journals):
-            header = journal.header
             try:
-                if (tuple(layer.data.shape), str(layer.data.dtype)) == (header.shape, header.dtype):
+                if _describes(journal.header, layer):
                     journal.flush(layer.data, seconds=seconds)
                     continue
             except OSError as error:
@@ -188,7 +189,14 @@ class Backup(QObject):
         """Close the journal of a layer that the user deleted (not of one that goes with napari)."""
         for layer, journal in list(self._journals):
             if same_layer(layer, event.value):
-                self._drop(journal)
+                self._end(layer, journal)
+
+    def _end(self, layer: Labels, journal: Journal) -> None:
+        """Write what still waits, the newest first, and close the journal."""
+        if _describes(journal.header, layer):
+            with contextlib.suppress(OSError):
+                journal.flush(layer.data, seconds=LAST_SECONDS)
+        self._drop(journal)
 
     def _drop(self, journal: Journal) -> None:
         try:
@@ -203,8 +211,8 @@ class Backup(QObject):
         self._layer_connections.clear()
         if self._watcher is not None:
             self._watcher.stop()
-        for _layer, journal in list(self._journals):
-            self._drop(journal)
+        for layer, journal in list(self._journals):
+            self._end(layer, journal)
 
     def _give_up(self, error: OSError) -> None:
         logger.warning("painted labels are not backed up any more: %s", error)
@@ -218,6 +226,10 @@ class Backup(QObject):
             self._watcher.stop()
         reason = error.strerror or str(error)
         self.failed.emit(f"What you paint is not backed up any more ({reason}); save it often.")
+
+
+def _describes(header: JournalHeader, layer: Labels) -> bool:
+    return (tuple(layer.data.shape), str(layer.data.dtype)) == (header.shape, header.dtype)
 
 
 def placement_of(layer: Labels) -> dict[str, Any]:
