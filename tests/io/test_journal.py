@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from napari_unet.core.errors import InputError
 from napari_unet.io.journal import (
     CHUNK,
+    SUFFIX,
     Journal,
     JournalHeader,
     block_of_chunk,
     chunks_of,
+    closed_in_order,
     new_journal,
     read_header,
     read_journal,
@@ -235,3 +237,24 @@ def test_chunks_cover_a_block(shape: tuple[int, int, int], data: st.DataObject) 
     for chunk in chunks_of(tuple(block), shape):
         seen[block_of_chunk(chunk, shape)] = True
     assert seen[tuple(block)].all()
+
+
+def test_journals_that_cannot_be_looked_at_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, or deleted by another program a moment ago; also the whole folder."""
+    for _number in range(3):
+        new_journal(tmp_path, header()).close(in_order=True)
+    (tmp_path / f"gone{SUFFIX}").symlink_to(tmp_path / "nothing")
+    assert len(closed_in_order(tmp_path)) == 3 and unfinished(tmp_path) == []
+
+    def refused(*_arguments: object, **_more: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        tidy(tmp_path, keep=1)
+    tidy(tmp_path, keep=1)
+    assert len(closed_in_order(tmp_path)) == 1
+    monkeypatch.setattr(Path, "glob", refused)
+    assert closed_in_order(tmp_path) == unfinished(tmp_path) == []

@@ -249,6 +249,26 @@ def test_an_offer_can_be_refused(viewer: Any, journals: Path, qtbot: Any) -> Non
     assert offer.isHidden() and list(journals.iterdir()) == []
 
 
+def test_a_backup_that_cannot_be_deleted_is_named(
+    viewer: Any, journals: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
+    journal_file.new_journal(journals, header).close(in_order=False)
+    offer = RecoveryOffer(session_of(viewer))
+    qtbot.addWidget(offer)
+    failed: list[str] = []
+    offer.failed.connect(failed.append)
+    offer.look()
+
+    def refused(*_arguments: Any, **_more: Any) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        offer.discard()
+    assert offer.isHidden() and "Read-only file system" in failed[0]
+
+
 def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: Any) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
     journal = journal_file.new_journal(journals, header)

@@ -16,7 +16,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -277,20 +277,19 @@ def read_journal(path: Path) -> Recovered:
 
 def unfinished(folder: Path) -> list[Path]:
     """Return the journals whose program is gone without closing them, the newest first."""
-    found = [path for path in folder.glob(f"*{SUFFIX}") if _was_cut_off(path)]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return _newest_first(folder, _was_cut_off)
 
 
 def closed_in_order(folder: Path) -> list[Path]:
     """Return the journals whose layers were closed on purpose, the newest first."""
-    found = [path for path in folder.glob(f"*{SUFFIX}") if _is_closed(path)]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return _newest_first(folder, _is_closed)
 
 
 def tidy(folder: Path, *, keep: int = 10) -> None:
     """Delete all but the newest journals that were closed in order."""
     for path in closed_in_order(folder)[keep:]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else's, or open elsewhere
+            path.unlink(missing_ok=True)
 
 
 def this_process() -> tuple[int, float]:
@@ -361,6 +360,17 @@ def _records(file: BinaryIO, ndim: int) -> Iterator[tuple[bytes, ChunkId, bytes]
         if len(body) < 8 * axes + length or zlib.crc32(body) != checksum:
             return
         yield kind, struct.unpack(f"<{axes}q", body[: 8 * axes]), body[8 * axes :]
+
+
+def _newest_first(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """List journals; what cannot be looked at, or has just gone in another program, is left out."""
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):  # the folder
+        for path in folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(OSError):
+                if wanted(path):
+                    found.append((path.stat().st_mtime, path))
+    return [path for _time, path in sorted(found, reverse=True)]
 
 
 def _is_closed(path: Path) -> bool:

@@ -68,8 +68,7 @@ class RecoveryOffer(QFrame):
 
     def look(self) -> None:
         """Look for journals that were cut off, and offer the newest."""
-        folder = _places.journal_folder()
-        self._waiting = unfinished(folder) if folder.is_dir() else []
+        self._waiting = unfinished(_places.journal_folder())
         self._show_next()
 
     def restore(self) -> None:
@@ -88,15 +87,22 @@ class RecoveryOffer(QFrame):
             backup.begin()
             backup.write_all()
             if backup.journal is not None:
-                path.unlink(missing_ok=True)
+                self._delete(path)
             self.said.emit(f"{layer.name!r} is back.")
         self._show_next()
 
     def discard(self) -> None:
         """Delete the offered journal."""
         if self._waiting:
-            self._waiting.pop(0).unlink(missing_ok=True)
+            self._delete(self._waiting.pop(0))
         self._show_next()
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self.failed.emit(f"The backup cannot be deleted ({reason}); it stays in {path.parent}.")
 
     def _show_next(self) -> None:
         while self._waiting:
@@ -143,8 +149,7 @@ class EarlierLabels(QToolButton):
     def fill(self) -> None:
         """List what there is."""
         self._menu.clear()
-        folder = _places.journal_folder()
-        for path in closed_in_order(folder) if folder.is_dir() else []:
+        for path in closed_in_order(_places.journal_folder()):
             try:
                 text = f"{read_header(path).name}   {_time_of(path)}"
             except (InputError, OSError):
