@@ -14,7 +14,7 @@ from napari_unet.widgets._label_plane import boxes_on_plane
 from napari_unet.widgets._source import source_of
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
-from napari_unet.widgets.session import Session
+from napari_unet.widgets.session import Session, same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -63,6 +63,9 @@ class PairRow(QWidget):
             layout.addWidget(label, line, 0)
             layout.addWidget(chooser, line, 1)
             chooser.layer_chosen.connect(self._on_changed)
+        self.channels.changed.connect(self._on_channels)
+        if first:
+            session.image_changed.connect(self._on_changed)
         layout.addWidget(self.channels, 3, 0, 1, 2)
         layout.setColumnStretch(1, 1)
         if not first:
@@ -128,6 +131,11 @@ class PairRow(QWidget):
                     )
                 )
         return pairs
+
+    def _on_channels(self) -> None:
+        """Let other panels know: the channels are a property of the image, not of this row."""
+        if same_layer(self.image.layer, self._session.image):
+            self._session.image_changed.emit(self.image.layer)
 
     def _on_changed(self, _layer: Any = None) -> None:
         self.channels.show_layer(self.image.layer)

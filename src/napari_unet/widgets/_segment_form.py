@@ -47,6 +47,7 @@ class SegmentForm(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
+        self._session = session
         self.image = LayerChooser(
             session, ("image",), none_text="(choose an image)", follows="image"
         )
@@ -125,8 +126,8 @@ class SegmentForm(QWidget):
         self.target_changed.emit()
 
     def _on_channels(self) -> None:
-        self._fill_parts(self.image.layer)
-        self.target_changed.emit()
+        """Let all panels know: the channels are a property of the image, not of this form."""
+        self._session.image_changed.emit(self.image.layer)
 
     def _fill_parts(self, layer: Image | None) -> None:
         before = self.where.currentData()

@@ -1,0 +1,49 @@
+"""The rows of images to learn from follow what other panels choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet.widgets.dock import UNetDock
+from napari_unet.widgets.session import session_of
+
+
+@pytest.fixture
+def dock(make_napari_viewer: Any) -> UNetDock:
+    viewer = make_napari_viewer()
+    for name in ("B", "A"):
+        viewer.add_image(np.zeros((3, 40, 50)), name=name)
+    session_of(viewer).image = viewer.layers["A"]
+    dock = UNetDock(viewer)
+    viewer.window.add_dock_widget(dock, name="U-Net")
+    return dock
+
+
+def channels(dock: UNetDock) -> list[Any]:
+    annotate: Any = dock.panel("Annotate")
+    train: Any = dock.panel("Train")
+    segment: Any = dock.panel("Segment")
+    return [annotate.channels, train.pairs.rows[0].channels, segment.form.channels]
+
+
+def chosen(dock: UNetDock) -> list[Any]:
+    return [each.axis for each in channels(dock)]
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_channels_chosen_in_one_panel_hold_in_all(dock: UNetDock, where: int) -> None:
+    assert chosen(dock) == [None] * 3
+    for axis in (0, None):
+        channels(dock)[where].set_axis(axis)
+        assert chosen(dock) == [axis] * 3
+
+
+def test_channels_of_one_image_do_not_stay_for_the_next(dock: UNetDock) -> None:
+    channels(dock)[1].set_axis(0)
+    dock.session.image = dock.viewer.layers["B"]
+    assert chosen(dock) == [None] * 3
+    dock.session.image = dock.viewer.layers["A"]
+    assert chosen(dock) == [0] * 3
