@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from napari_unet.core import distances
 from napari_unet.core.annotation import training_target
+from napari_unet.core.diameter import median_diameter
 from napari_unet.core.errors import InputError
 from napari_unet.core.live_target import LiveTarget
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
@@ -37,6 +38,9 @@ def paint(labels: Labels, box: tuple[int, int, int, int], value: int) -> None:
 def assert_equals_the_full_computation(
     live: LiveTarget, labels: npt.NDArray[np.integer], **options: object
 ) -> None:
+    settings = options.get("settings", AnnotationSettings())
+    if isinstance(settings, AnnotationSettings) and settings.task == "objects":
+        assert live.diameter == median_diameter(labels)
     full = training_target(labels, **options)  # type: ignore[arg-type]
     snapshot = live.snapshot()
     np.testing.assert_array_equal(snapshot.target, full.target)

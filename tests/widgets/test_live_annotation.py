@@ -242,6 +242,18 @@ def test_scale_follows_the_size_of_what_is_painted(session: Session, settled: Se
     check(session)
 
 
+def test_following_the_size_reads_no_plane(
+    session: Session, settled: Settled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is measured a second after each stroke, maybe during the next: 0.6 s of a large plane."""
+    session.network_diameter = 20.0
+    session.annotation.paint((20, 20), 1)
+    settled(session)
+    monkeypatch.setattr(live_annotation, "plane_of", lambda *_: pytest.fail("the plane was read"))
+    monkeypatch.setattr(LiveAnnotation, "_rebuild", lambda self: None)
+    session.live._check_size()
+
+
 def test_scale_of() -> None:
     plane = np.zeros((50, 50), int)
     assert scale_of(plane, None) == scale_of(plane, 10.0) == 1

@@ -112,6 +112,18 @@ class LiveTarget:
         """Sentences about what may spoil training."""
         return annotation_warnings(self._tally, self._rules)
 
+    @property
+    def diameter(self) -> float | None:
+        """Median diameter of the objects, as ``median_diameter`` measures it on the plane.
+
+        Known without a look at the pixels; None when no object is painted. For the task objects.
+        """
+        objects = self._tally.objects
+        complete = (objects.boxes[:, :2] > 0) & (objects.boxes[:, 2:] < self.shape)
+        kept = complete.all(axis=1)
+        areas = objects.painted[kept] if kept.any() else objects.painted
+        return float(np.median(2 * np.sqrt(areas / np.pi))) if areas.size else None
+
     def target(self, window: Window | None = None) -> Target:
         """Return the class of each pixel of a window (default: all), read-only."""
         return _read_only(self._target[window or _everything(self.shape)])

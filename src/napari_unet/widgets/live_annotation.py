@@ -213,10 +213,10 @@ class LiveAnnotation(QObject):
 
     def _check_size(self) -> None:
         """Build anew when the painted objects turned out larger or smaller than they were."""
-        layer, wanted = self._session.annotation, self._wanted_diameter()
-        if layer is None or wanted is None or self.target is None or self.busy:
+        wanted = self._wanted_diameter()
+        if wanted is None or self.target is None or self.busy:
             return
-        scale = scale_of(np.asarray(plane_of(layer, self.index)), wanted)
+        scale = _scale(self.target.diameter, wanted)
         if abs(np.log(scale / self.scale)) > _SIZE_TOLERANCE:
             self._rebuild()
 
@@ -323,7 +323,10 @@ def scale_of(plane: Any, diameter: float | None) -> float:
         return 1.0
     from napari_unet.core.diameter import median_diameter  # brings torch: not before it is needed
 
-    painted = median_diameter(plane)
+    return _scale(median_diameter(plane), diameter)
+
+
+def _scale(painted: float | None, diameter: float) -> float:
     if painted is None:
         return 1.0
     scale = float(np.clip(diameter / painted, 1 / 20, 20.0))
