@@ -537,6 +537,30 @@ def test_task_classes(panel: AnnotatePanel, settled: Settled) -> None:
     assert not panel.paint_box.buttons["join"].isHidden()
 
 
+def test_kinds_of_material_are_not_joined_split_or_deleted_by_a_key(panel: AnnotatePanel) -> None:
+    """One key would renumber, or empty, a whole kind: its button is hidden for that reason."""
+    layer, viewer, tools = panel.session.annotation, panel.viewer, panel.tools
+    layer.data_setitem((np.array([5, 20]), np.array([5, 20])), 1)
+    layer.data_setitem((np.array([40]), np.array([40])), 2)
+    before = layer.data.copy()
+    tools.pick("split")
+    panel.session.annotation_settings = AnnotationSettings(task="classes", area="painted")
+    assert tools.picking == ""
+    viewer.cursor.position = (5, 5)
+    for act in (
+        tools.split_under_pointer,
+        tools.join_under_pointer,
+        tools.delete_under_pointer,
+        lambda: tools.pick("delete"),
+    ):
+        panel.show_error("")
+        act()
+        assert "separate objects" in panel.error and tools.picking == ""
+        assert np.array_equal(layer.data, before)
+    panel.paint_box.new_button.click()
+    assert panel.status == "Paint class 3." and panel.error == ""
+
+
 def test_the_form_changes_the_session(panel: AnnotatePanel) -> None:
     combo = panel.form.fields["area"].editor
     combo.setCurrentIndex(combo.findData("painted"))

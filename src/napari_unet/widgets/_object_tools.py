@@ -87,6 +87,20 @@ class ObjectTools(QObject):
             raise AnnotationError("Choose an annotation layer, or press New to make one.")
         return layer
 
+    @property
+    def _whole_objects(self) -> bool:
+        return self._session.annotation_settings.task == "objects"
+
+    def _objects_layer(self) -> Labels:
+        """Return the annotation layer, where its numbers stand for whole objects."""
+        layer = self.layer()
+        if not self._whole_objects:
+            raise AnnotationError(
+                "Join, split and delete are for separate objects: paint over kinds of material, "
+                "or erase them."
+            )
+        return layer
+
     def free_number(self) -> int:
         """Return the next number that no object of the whole layer has."""
         layer = self.layer()
@@ -109,24 +123,24 @@ class ObjectTools(QObject):
             layer.visible = True  # napari takes the brush away from a hidden layer
             layer.mode = "paint"
             self._session.viewer.layers.selection.active = layer
-            self.advised.emit(f"Paint object {number}.")
+            self.advised.emit(f"Paint {'object' if self._whole_objects else 'class'} {number}.")
 
     def join_under_pointer(self) -> None:
         """Join the object under the mouse pointer to the selected one."""
         with self._reported():
-            layer = self.layer()
+            layer = self._objects_layer()
             self._join(layer, int(layer.selected_label), self._under_pointer(layer))
 
     def split_under_pointer(self) -> None:
         """Split the object under the mouse pointer."""
         with self._reported():
-            layer = self.layer()
+            layer = self._objects_layer()
             self._split(layer, self._under_pointer(layer))
 
     def delete_under_pointer(self) -> None:
         """Delete the object (or painted background) under the mouse pointer."""
         with self._reported():
-            layer = self.layer()
+            layer = self._objects_layer()
             self._delete(layer, self._under_pointer(layer))
 
     def jump(self, step: int) -> None:
@@ -152,7 +166,7 @@ class ObjectTools(QObject):
             self.stop_picking()
             return
         with self._reported():
-            layer = self.layer()
+            layer = self._objects_layer()
             self.stop_picking()
             layer.visible = True
             layer.mode = "pan_zoom"

@@ -125,6 +125,8 @@ class PaintBox(QWidget):
         """Use the words and tools of a task: whole objects can be corrected, classes cannot."""
         objects = task == "objects"
         self._thing = "object" if objects else "class"
+        if not objects:
+            self._tools.stop_picking()
         self.new_button.setText("Next object   (N)" if objects else "Next class   (N)")
         self._number_label.setText("Object" if objects else "Class")
         for name in ("join", "split", "delete"):
