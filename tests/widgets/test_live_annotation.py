@@ -164,6 +164,42 @@ def test_follows_the_plane_of_a_stack(make_napari_viewer: Any, settled: Settled)
     check(session)
 
 
+def test_follows_the_place_of_labels_and_boxes(session: Session, settled: Settled) -> None:
+    layer = session.annotation
+    layer.paint((20, 20), 1)
+    layer.paint((20, 31), 2)
+    boxes = new_boxes(session, layer)
+    boxes.add_rectangles(np.array([[5, 5], [5, 40], [40, 40], [40, 5]]))
+    session.annotation_settings = AnnotationSettings(area="boxes")
+    settled(session)
+    inside = session.live.target.counts.ignored
+    boxes.translate = (-20, 0)
+    settled(session)
+    check(session)
+    assert session.live.target.counts.ignored > inside
+    layer.scale = boxes.scale = (1, 3)
+    settled(session)
+    spacing = relative_spacing(layer)
+    expected = training_target(
+        layer.data,
+        settings=session.annotation_settings,
+        boxes=boxes_on_plane(boxes, layer, ()),
+        spacing=spacing,
+    )
+    assert spacing is not None
+    assert np.allclose(session.live.target.weight(), expected.weight, atol=1e-4)
+
+
+def test_other_axes_and_a_stroke_at_once(session: Session, settled: Settled) -> None:
+    layer = session.annotation
+    layer.data = np.zeros((3, 20, 30), np.int32)
+    settled(session)
+    layer.data = np.zeros((20, 30), np.int32)
+    layer.paint((10, 10), 1)
+    settled(session)
+    check(session)
+
+
 def test_another_layer_and_none(session: Session, settled: Settled) -> None:
     viewer = session.viewer
     settled(session)

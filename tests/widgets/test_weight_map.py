@@ -147,6 +147,19 @@ def test_the_brush_stays_active_and_the_preview_in_its_place(
     assert panel.preview.layer is None and len(viewer.layers) == 2
 
 
+def test_the_preview_stays_on_an_annotation_that_is_moved(
+    panel: WeightMapPanel, drawn: Drawn
+) -> None:
+    layer = panel.session.annotation
+    layer.paint((20, 20), 1)
+    panel.show_view("states")
+    drawn(panel)
+    layer.scale, layer.rotate, layer.translate = (2, 2), 30, (5, 7)
+    drawn(panel)
+    shown = panel.preview.layer
+    np.testing.assert_allclose(shown.data_to_world((3, 4)), layer.data_to_world((3, 4)))
+
+
 def test_the_preview_is_no_annotation_and_no_image(panel: WeightMapPanel, drawn: Drawn) -> None:
     image, annotation = panel.session.image, panel.session.annotation
     for view in ("weights", "states"):

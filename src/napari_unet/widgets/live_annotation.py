@@ -18,7 +18,7 @@ from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_
 from napari_unet.widgets._painting import Block, PaintWatcher, box_on_plane, union
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_unet.core.labels import Box
     from napari_unet.widgets.session import Session
@@ -79,6 +79,7 @@ class LiveAnnotation(QObject):
         connect(session.settings_changed, self._on_settings)
         connect(session.boxes_changed, self._watch_boxes)
         connect(session.viewer.dims.events.current_step, self._on_dims)
+        self._layer_connections = Connections()
         self._box_connections = Connections()
         self._stopped = False
         session.closing.connect(self.stop)
@@ -99,8 +100,8 @@ class LiveAnnotation(QObject):
         self._rebuild_timer.stop()
         self._size_timer.stop()
         self._runner.shutdown()
-        self._connections.clear()
-        self._box_connections.clear()
+        for connections in (self._connections, self._layer_connections, self._box_connections):
+            connections.clear()
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
@@ -143,7 +144,9 @@ class LiveAnnotation(QObject):
             self._watcher = None
         self.target = None
         self._dirty.clear()
+        self._layer_connections.clear()
         if layer is not None:
+            _connect_placement(self._layer_connections, layer, self._on_placement)
             self._watcher = PaintWatcher(layer, self)
             self._watcher.painted.connect(self._on_painted)
             self._watcher.maybe_changed.connect(self._on_maybe_changed)
@@ -154,6 +157,7 @@ class LiveAnnotation(QObject):
         self._box_connections.clear()
         if shapes is not None:
             self._box_connections.connect(shapes.events.data, self._on_boxes)
+            _connect_placement(self._box_connections, shapes, self._on_boxes)
         self._on_boxes()
 
     def _on_painted(self, blocks: list[Block]) -> None:
@@ -161,7 +165,7 @@ class LiveAnnotation(QObject):
         if layer is None:
             return
         self.painted.emit(layer, blocks)
-        if self.target is None:
+        if self.target is None or self._compare_all:
             self._compare_all = True  # whatever is built next is compared when it is there
         else:
             boxes = [box_on_plane(block, self.index) for block in blocks]
@@ -174,6 +178,9 @@ class LiveAnnotation(QObject):
         self._compare_all = True
         if not self._stroke_timer.isActive():
             self._stroke_timer.start()
+
+    def _on_placement(self, _event: Any = None) -> None:
+        self._rebuild_timer.start()
 
     def _on_boxes(self, _event: Any = None) -> None:
         if self._session.annotation_settings.area == "boxes":
@@ -355,6 +362,15 @@ def _build(
     target = LiveTarget(labels, scale=scale, **arguments)
     if cancelled is None or not cancelled():
         yield target, scale
+
+
+def _connect_placement(
+    connections: Connections, layer: Layer, callback: Callable[..., None]
+) -> None:
+    """Hear when a layer is moved, turned or stretched."""
+    events = layer.events
+    for emitter in (events.scale, events.translate, events.rotate, events.shear, events.affine):
+        connections.connect(emitter, callback)
 
 
 def _timer(parent: QObject, milliseconds: int, call: Callable[[], None]) -> QTimer:
