@@ -160,6 +160,26 @@ def test_the_preview_stays_on_an_annotation_that_is_moved(
     np.testing.assert_allclose(shown.data_to_world((3, 4)), layer.data_to_world((3, 4)))
 
 
+def test_the_eye_and_the_opacity_of_the_preview_are_the_users(
+    make_napari_viewer: Any, drawn: Drawn
+) -> None:
+    """Each plane has a layer of its own; the new one looks like the one before."""
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((3, 40, 50)))
+    panel = make_panel(viewer)
+    panel.show_view("states")
+    drawn(panel)
+    panel.preview.layer.visible = False
+    panel.preview.layer.opacity = 0.3
+    viewer.dims.set_current_step(0, 2)
+    drawn(panel)
+    assert panel.session.live.index == (2,)
+    assert not panel.preview.layer.visible and panel.preview.layer.opacity == 0.3
+    panel.show_view("")
+    panel.show_view("states")
+    assert panel.preview.layer.visible
+
+
 def test_the_preview_is_no_annotation_and_no_image(panel: WeightMapPanel, drawn: Drawn) -> None:
     image, annotation = panel.session.image, panel.session.annotation
     for view in ("weights", "states"):

@@ -111,8 +111,12 @@ class PreviewLayers(QObject):
             self._remove()
             return
         if self._layer is None or self._placement() != self._placed:
+            before = self._layer
             self._remove()
             self._add(target)
+            if before is not None and self._layer is not None:
+                # The user hid it, or made it fainter: another plane is no reason to undo that.
+                self._layer.visible, self._layer.opacity = before.visible, before.opacity
             return
         if target is not self._shown:
             self._shown, box = target, None
