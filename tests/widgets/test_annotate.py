@@ -514,6 +514,11 @@ def test_dask_labels_can_be_looked_at_and_copied(viewer: Any, settled: Settled) 
 def test_labels_of_another_size_are_refused(panel: AnnotatePanel) -> None:
     panel.session.annotation = panel.viewer.add_labels(np.zeros((9, 9), int), name="small")
     assert "(9, 9)" in panel.error and "(64, 80)" in panel.error
+    panel.tools.new_object()
+    panel.paint_box.use("background")
+    assert "(9, 9)" in panel.error  # the tools work, but the layers still do not fit
+    panel.make_annotation()
+    assert panel.error == ""
 
 
 def test_task_classes(panel: AnnotatePanel, settled: Settled) -> None:

@@ -182,8 +182,8 @@ class AnnotatePanel(Panel):
         self.boxes_button.clicked.connect(self.draw_boxes)
         self.channels.changed.connect(self._on_channels)
         self.form.changed.connect(self._on_form)
-        self.paint_box.failed.connect(self.show_error)
-        self.tools.failed.connect(self.show_error)
+        self.paint_box.failed.connect(self._on_tool)
+        self.tools.failed.connect(self._on_tool)
         self.tools.said.connect(self.show_status)
         self.tools.advised.connect(self._show_advice)
         self.paint_box.advised.connect(self._show_advice)
@@ -219,12 +219,22 @@ class AnnotatePanel(Panel):
         self.new_button.setEnabled(image is not None)
         self.copy_button.setEnabled(labels is not None)
         self.channels.show_layer(image)
-        self.show_error("")
-        if image is not None and labels is not None:
-            with self.errors_shown():
-                check_fits(labels, image)
+        self._check_fit()
         self.show_status("")  # it spoke of other layers
         self._advise()
+
+    def _check_fit(self) -> None:
+        image, labels = self.session.image, self.session.annotation
+        with self.errors_shown():
+            if image is not None and labels is not None:
+                check_fits(labels, image)
+
+    def _on_tool(self, problem: str) -> None:
+        """Show why a tool failed; one that works does not mend layers that do not fit."""
+        if problem:
+            self.show_error(problem)
+        else:
+            self._check_fit()
 
     def _show_advice(self, text: str) -> None:
         """Show what to paint now; the status spoke of something done before."""
