@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QCoreApplication, QEvent, QObject
 
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
+from napari_unet.widgets._annotation_layer import set_channel_axis
 from napari_unet.widgets.session import METADATA_KEY, Session, kind_of, same_layer, session_of
 
 
@@ -84,6 +85,23 @@ def test_rename_keeps_and_removal_drops_a_layer(make_napari_viewer: Any) -> None
     viewer.layers.remove(session.boxes)
     assert session.image is other
     assert session.annotation is None and session.boxes is None
+
+
+def test_an_image_whose_channels_were_chosen_is_an_image_as_any(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    other = viewer.add_image(np.zeros((3, 20, 20)), name="other")
+    image = viewer.add_image(np.zeros((3, 20, 20)), name="cells")
+    session = session_of(viewer)
+    session.image = image
+    for layer in (image, other):
+        set_channel_axis(layer, 0)
+    viewer.layers.remove(image)
+    assert session.image is other
+    viewer.layers.remove(other)
+    assert session.image is None
+    viewer.layers.append(other)
+    assert session.image is other
+    session.close()
 
 
 def test_settings_are_announced_once_when_they_change(make_napari_viewer: Any) -> None:

@@ -238,7 +238,7 @@ class Session(QObject):
 
     def _consider(self, layer: Layer) -> None:
         """Choose a layer by itself only where nothing is chosen and its purpose is plain."""
-        if METADATA_KEY in layer.metadata:
+        if _made_here(layer):
             return
         kind = kind_of(layer)
         if kind == "image" and self._image is None:
@@ -248,7 +248,7 @@ class Session(QObject):
 
     def _on_removed(self, event: Any) -> None:
         removed = event.value
-        rest = [layer for layer in self.viewer.layers if METADATA_KEY not in layer.metadata]
+        rest = [layer for layer in self.viewer.layers if not _made_here(layer)]
         if same_layer(removed, self._image):
             images = [layer for layer in rest if kind_of(layer) == "image"]
             self.image = images[-1] if images else None
@@ -256,6 +256,12 @@ class Session(QObject):
             self.annotation = None
         if same_layer(removed, self._boxes):
             self.boxes = None
+
+
+def _made_here(layer: Layer) -> bool:
+    """Whether this plugin made a layer: then its role is known. Other layers may have notes too."""
+    entry = layer.metadata.get(METADATA_KEY)
+    return isinstance(entry, dict) and "role" in entry
 
 
 def same_layer(one: Layer | None, other: Layer | None) -> bool:
