@@ -269,6 +269,20 @@ def test_a_backup_that_cannot_be_deleted_is_named(
     assert offer.isHidden() and "Read-only file system" in failed[0]
 
 
+def test_a_backup_that_another_panel_took_is_gone(viewer: Any, journals: Path, qtbot: Any) -> None:
+    header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
+    journal_file.new_journal(journals, header).close(in_order=False)
+    offers = [RecoveryOffer(session_of(viewer)) for _ in range(2)]
+    failed: list[str] = []
+    for offer in offers:
+        qtbot.addWidget(offer)
+        offer.failed.connect(failed.append)
+        offer.look()
+    offers[0].discard()
+    offers[1].restore()
+    assert len(failed) == 1 and "is gone" in failed[0] and offers[1].isHidden()
+
+
 def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: Any) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
     journal = journal_file.new_journal(journals, header)

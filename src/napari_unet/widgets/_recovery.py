@@ -78,6 +78,8 @@ class RecoveryOffer(QFrame):
         path = self._waiting.pop(0)
         try:
             recovered = read_journal(path)
+        except FileNotFoundError:
+            self.failed.emit("This backup is gone: it was brought back or thrown away elsewhere.")
         except (InputError, OSError, MemoryError) as error:
             logger.warning("%s was not read: %s", path, error)
             self.failed.emit("This backup cannot be read; it was left where it is.")
