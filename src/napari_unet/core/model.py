@@ -75,7 +75,7 @@ class Model:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not (isinstance(value, numbers.Real) and math.isfinite(value) and value > 0):
+            if not (isinstance(value, numbers.Real) and 0 < float(value) < math.inf):
                 what = name.replace("_", " ")
                 raise InputError(f"The {what} of a model must be a positive number, not {value!r}.")
 

@@ -273,7 +273,7 @@ def check_seams(
     factor = scale_factor(predictor.model, diameter)
     read = network_input(predictor.model, plane, factor)
     side = tile or max(8, -(-max(box.shape) // 3))
-    results = []
+    results: list[npt.NDArray[np.float32]] = []
     # A region that begins between two lines of the tiles' grid needs room up to the next line.
     for size in (max(box.shape) + predictor.network.stride, side):
         whole = np.full((predictor.network.outputs, *box.shape), np.nan, np.float32)
