@@ -355,6 +355,7 @@ def _painted(*changes: tuple[int, int, int, int, int]) -> Labels:
         ),
         (_painted((0, 50, 3, 53, 3)), "around", None, "Object 3 has pieces far apart"),
         (_painted((9, 10, 10, 20, 4)), "around", None, "Object 4 is too thin and vanishes"),
+        (_painted((0, 0, 60, 30, 3), (0, 30, 60, 60, 4)), "around", None, "were not exchanged"),
         (_painted(), "boxes", [], "No box is drawn"),
         (_painted(), "boxes", [(0, 35, 9, 60)], "every painted object lies outside"),
         (_painted(), "boxes", [(0, 0, 15, 60)], r"2 objects \(1, 2\) are cut by a box"),

@@ -249,6 +249,11 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
             yield f"There are {classes} classes: if labels number objects, use task 'objects'."
         return
     yield from _object_complaints(objects, tally.scattered)
+    if len(objects) > 1 and objects.painted.sum() == tally.states.sum():
+        yield (
+            "Every pixel belongs to an object, so only the ridges between them are background: "
+            "check that image and labels were not exchanged."
+        )
 
 
 def _object_complaints(objects: ObjectSummary, scattered: tuple[int, ...]) -> Iterable[str]:
