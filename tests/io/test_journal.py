@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -15,19 +14,14 @@ from hypothesis import strategies as st
 from napari_unet.core.errors import InputError
 from napari_unet.io.journal import (
     CHUNK,
-    SUFFIX,
     Journal,
     JournalHeader,
     block_of_chunk,
     chunks_of,
-    closed_in_order,
-    new_journal,
     read_header,
     read_journal,
-    this_process,
-    tidy,
-    unfinished,
 )
+from napari_unet.io.journal_folder import new_journal, this_process, unfinished
 
 SHAPE = (2, 300, 520)
 
@@ -36,10 +30,6 @@ def header(shape: tuple[int, ...] = SHAPE, dtype: str = "int32", **more: object)
     number, start = this_process()
     values: dict[str, object] = {"process": number, "process_start": start, **more}
     return JournalHeader("cells annotation", shape, dtype, **values)  # type: ignore[arg-type]
-
-
-def dead(**more: object) -> JournalHeader:
-    return header(process=2**22 + 7, **more)  # above any process number that is given out
 
 
 def test_strokes_come_back(tmp_path: Path) -> None:
@@ -181,28 +171,6 @@ def test_a_full_disk_while_the_file_is_rewritten(
     assert np.array_equal(read_journal(journal.path).labels, labels)
 
 
-def test_only_journals_of_dead_programs_are_unfinished(tmp_path: Path) -> None:
-    running = new_journal(tmp_path, header())
-    closed = new_journal(tmp_path, dead())
-    closed.close(in_order=True)
-    cut = new_journal(tmp_path, dead())
-    cut.close(in_order=False)
-    reused = new_journal(tmp_path, dataclasses.replace(header(), process_start=1.0))
-    reused.close(in_order=False)
-    (tmp_path / "foreign.labels-journal").write_bytes(b"something else")
-    assert set(unfinished(tmp_path)) == {cut.path, reused.path}
-    running.discard()
-
-
-def test_tidy_keeps_the_newest_and_the_unfinished(tmp_path: Path) -> None:
-    journals = [new_journal(tmp_path, dead()) for _ in range(6)]
-    for age, journal in enumerate(journals):
-        journal.close(in_order=age != 5)
-        os.utime(journal.path, (1000 - age, 1000 - age))
-    tidy(tmp_path, keep=2)
-    assert {p.name for p in tmp_path.iterdir()} == {journals[i].path.name for i in (0, 1, 5)}
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -237,24 +205,3 @@ def test_chunks_cover_a_block(shape: tuple[int, int, int], data: st.DataObject) 
     for chunk in chunks_of(tuple(block), shape):
         seen[block_of_chunk(chunk, shape)] = True
     assert seen[tuple(block)].all()
-
-
-def test_journals_that_cannot_be_looked_at_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another user's, or deleted by another program a moment ago; also the whole folder."""
-    for _number in range(3):
-        new_journal(tmp_path, header()).close(in_order=True)
-    (tmp_path / f"gone{SUFFIX}").symlink_to(tmp_path / "nothing")
-    assert len(closed_in_order(tmp_path)) == 3 and unfinished(tmp_path) == []
-
-    def refused(*_arguments: object, **_more: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refused)
-        tidy(tmp_path, keep=1)
-    tidy(tmp_path, keep=1)
-    assert len(closed_in_order(tmp_path)) == 1
-    monkeypatch.setattr(Path, "glob", refused)
-    assert closed_in_order(tmp_path) == unfinished(tmp_path) == []

@@ -18,7 +18,8 @@ import pytest
 from napari.layers import Layer
 
 from napari_unet.io import journal as journal_file
-from napari_unet.io.journal import read_journal, unfinished
+from napari_unet.io.journal import read_journal
+from napari_unet.io.journal_folder import new_journal, unfinished
 from napari_unet.widgets import _backup
 from napari_unet.widgets._annotation_layer import new_annotation
 from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
@@ -239,7 +240,7 @@ def test_painted_labels_survive_sigkill(
 def test_an_offer_can_be_refused(viewer: Any, journals: Path, qtbot: Any) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
     for _ in range(2):
-        journal_file.new_journal(journals, header).close(in_order=False)
+        new_journal(journals, header).close(in_order=False)
     offer = RecoveryOffer(session_of(viewer))
     qtbot.addWidget(offer)
     offer.look()
@@ -253,7 +254,7 @@ def test_a_backup_that_cannot_be_deleted_is_named(
     viewer: Any, journals: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
-    journal_file.new_journal(journals, header).close(in_order=False)
+    new_journal(journals, header).close(in_order=False)
     offer = RecoveryOffer(session_of(viewer))
     qtbot.addWidget(offer)
     failed: list[str] = []
@@ -271,7 +272,7 @@ def test_a_backup_that_cannot_be_deleted_is_named(
 
 def test_a_backup_that_another_panel_took_is_gone(viewer: Any, journals: Path, qtbot: Any) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
-    journal_file.new_journal(journals, header).close(in_order=False)
+    new_journal(journals, header).close(in_order=False)
     offers = [RecoveryOffer(session_of(viewer)) for _ in range(2)]
     failed: list[str] = []
     for offer in offers:
@@ -285,7 +286,7 @@ def test_a_backup_that_another_panel_took_is_gone(viewer: Any, journals: Path, q
 
 def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: Any) -> None:
     header = journal_file.JournalHeader("old", (4, 4), "int32", process=2**22 + 7)
-    journal = journal_file.new_journal(journals, header)
+    journal = new_journal(journals, header)
     journal.close(in_order=False)
     offer = RecoveryOffer(session_of(viewer))
     qtbot.addWidget(offer)

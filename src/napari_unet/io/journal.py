@@ -13,10 +13,9 @@ import dataclasses
 import json
 import logging
 import os
-import secrets
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -232,11 +231,6 @@ class Journal:
         self._file = self.path.open("ab")
 
 
-def new_journal(folder: Path, header: JournalHeader) -> Journal:
-    """Begin a journal in a folder, in a file of its own."""
-    return Journal(folder / f"{secrets.token_hex(8)}{SUFFIX}", header)
-
-
 def read_header(path: Path) -> JournalHeader:
     """Read only what a journal is about.
 
@@ -275,28 +269,15 @@ def read_journal(path: Path) -> Recovered:
     return Recovered(header, labels, closed)
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """Return the journals whose program is gone without closing them, the newest first."""
-    return _newest_first(folder, _was_cut_off)
-
-
-def closed_in_order(folder: Path) -> list[Path]:
-    """Return the journals whose layers were closed on purpose, the newest first."""
-    return _newest_first(folder, _is_closed)
-
-
-def tidy(folder: Path, *, keep: int = 10) -> None:
-    """Delete all but the newest journals that were closed in order."""
-    for path in closed_in_order(folder)[keep:]:
-        with contextlib.suppress(OSError):  # somebody else's, or open elsewhere
-            path.unlink(missing_ok=True)
-
-
-def this_process() -> tuple[int, float]:
-    """Return number and start time of this program."""
-    import psutil
-
-    return os.getpid(), float(psutil.Process().create_time())
+def is_closed(path: Path) -> bool:
+    """Say whether the last record tells that the layer was closed in order."""
+    mark = _RECORD.pack(_CLOSED_RECORD, 0, 0, 0)
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() < len(mark):
+            return False
+        file.seek(-len(mark), os.SEEK_END)
+        return file.read() == mark
 
 
 def chunks_of(block: Block, shape: tuple[int, ...]) -> Iterator[ChunkId]:
@@ -360,42 +341,3 @@ def _records(file: BinaryIO, ndim: int) -> Iterator[tuple[bytes, ChunkId, bytes]
         if len(body) < 8 * axes + length or zlib.crc32(body) != checksum:
             return
         yield kind, struct.unpack(f"<{axes}q", body[: 8 * axes]), body[8 * axes :]
-
-
-def _newest_first(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    """List journals; what cannot be looked at, or has just gone in another program, is left out."""
-    found: list[tuple[float, Path]] = []
-    with contextlib.suppress(OSError):  # the folder
-        for path in folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(OSError):
-                if wanted(path):
-                    found.append((path.stat().st_mtime, path))
-    return [path for _time, path in sorted(found, reverse=True)]
-
-
-def _is_closed(path: Path) -> bool:
-    """Whether the last record says that the layer was closed in order."""
-    mark = _RECORD.pack(_CLOSED_RECORD, 0, 0, 0)
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell() < len(mark):
-            return False
-        file.seek(-len(mark), os.SEEK_END)
-        return file.read() == mark
-
-
-def _was_cut_off(path: Path) -> bool:
-    import psutil
-
-    try:
-        header = read_header(path)
-        if _is_closed(path):
-            return False
-        started = psutil.Process(header.process).create_time()
-    except psutil.NoSuchProcess:
-        return True
-    except (InputError, OSError, psutil.Error) as error:
-        logger.info("%s is no journal that can be judged: %s", path.name, error)
-        return False
-    # Another program may have got the number of the one that is gone.
-    return bool(abs(started - header.process_start) > 1.0)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet.io.journal import Journal, JournalHeader, new_journal, this_process, tidy
+from napari_unet.io.journal import Journal, JournalHeader
+from napari_unet.io.journal_folder import new_journal, this_process, tidy
 from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._painting import Block, PaintWatcher

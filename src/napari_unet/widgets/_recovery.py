@@ -12,13 +12,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QToolButton, QVBoxLayout
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.journal import (
-    Recovered,
-    closed_in_order,
-    read_header,
-    read_journal,
-    unfinished,
-)
+from napari_unet.io.journal import Recovered, read_header, read_journal
+from napari_unet.io.journal_folder import closed_in_order, unfinished
 from napari_unet.widgets import _places
 from napari_unet.widgets._annotation_layer import annotation_colormap
 from napari_unet.widgets.panel import note
