@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from scipy import ndimage
 
+from napari_unet.core import diameter as diameter_module
+from napari_unet.core.device import Device
 from napari_unet.core.diameter import (
     CANDIDATES,
     SizeEvidence,
@@ -138,6 +141,36 @@ def test_a_valid_network_looks_at_the_same_window(sized_model: Model) -> None:
     for evidence, expected in zip(size_evidence(valid, plane, settings=CPU), same, strict=True):
         assert evidence.candidate == expected.candidate
         assert evidence.score == pytest.approx(expected.score, abs=0.02)
+
+
+def test_two_estimates_on_a_gpu_do_not_move_each_others_network(
+    sized_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The panel measures the cells with the model that a segmentation then begins with."""
+    gpu = torch.device("cpu", 0)  # another device than "cpu" by its name only
+
+    class Placed(UNet):
+        place = "cpu"
+
+        def to(self, *args: Any, **kwargs: Any) -> Any:
+            self.place = str(args[0])
+            return self
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert self.place == str(gpu), "the network is not where its input is"
+            return super().forward(x)
+
+    net = Placed(**sized_model.net.config())
+    net.load_state_dict(sized_model.net.state_dict())
+    model = replace(sized_model, net=net.eval())
+    monkeypatch.setattr(diameter_module, "choose_device", lambda _: Device(gpu, "cuda", ""))
+    plane = as_plane(disc_image(24).astype(np.float32))
+    first, second = size_evidence(model, plane), size_evidence(model, plane)
+    next(first)
+    next(second)
+    first.close()
+    assert len(list(second)) == len(CANDIDATES) - 1
+    assert net.place == "cpu"
 
 
 def test_every_candidate_is_tried_and_scored(sized_model: Model) -> None:

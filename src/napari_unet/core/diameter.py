@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,20 +139,19 @@ def size_evidence(
     if model.diameter is None or model.task != "objects":
         return
     device = choose_device((settings or TileSettings()).device).device
-    net = model.net.to(device)
+    net = model.net
+    if next(net.parameters()).device != device:
+        net = copy.deepcopy(net).to(device)  # another thread may be using the model
     middle = _middle(plane)
     scale = scale or model.normalization.measure(plane)
     detail = _Detail.of(middle, scale)
-    try:
-        for candidate in CANDIDATES:
-            if cancelled is not None and cancelled():
-                return
-            factor = model.diameter / candidate
-            view = network_input(model, middle, factor, scale)
-            foreground = _foreground(net, view, middle.shape, factor, detail, device)
-            yield _weigh(foreground, candidate, factor, model.diameter)
-    finally:
-        model.net.to("cpu")
+    for candidate in CANDIDATES:
+        if cancelled is not None and cancelled():
+            return
+        factor = model.diameter / candidate
+        view = network_input(model, middle, factor, scale)
+        foreground = _foreground(net, view, middle.shape, factor, detail, device)
+        yield _weigh(foreground, candidate, factor, model.diameter)
 
 
 def _middle(plane: Plane) -> Plane:
