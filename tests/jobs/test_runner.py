@@ -130,6 +130,28 @@ def test_two_jobs_of_one_key_are_refused(qtbot: Any, runner: JobRunner) -> None:
     assert outcome.cancelled
 
 
+def test_a_job_does_not_wait_for_others_where_cores_are_few(qtbot: Any, runner: JobRunner) -> None:
+    """A stroke's weight map is not held up by training and segmenting on a laptop."""
+    from qtpy.QtCore import QThreadPool
+
+    pool = QThreadPool.globalInstance()
+    cores = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    try:
+        for key in ("train", "segment"):
+            runner.start(key, "Working", endless, uses_torch=False)
+        job = runner.start("live", "Counting", count, 3, uses_torch=False)
+        outcome = wait_for_end(qtbot, job)
+        assert isinstance(outcome, JobFinished) and outcome.result == "done"
+        assert runner.running("train") is not None
+        runner.cancel()
+        qtbot.waitUntil(lambda: not runner.busy)
+        assert pool.waitForDone(1000)
+        assert pool.activeThreadCount() == 0
+    finally:
+        pool.setMaxThreadCount(cores)
+
+
 def test_cancel_keeps_the_last_events(qtbot: Any, runner: JobRunner) -> None:
     def with_farewell(*, cancelled: Callable[[], bool] | None = None) -> Iterator[str]:
         assert cancelled is not None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QThreadPool, QTimer, Signal
 from superqt.utils import create_worker
 
 from napari_unet.core.errors import UNetError
@@ -147,11 +147,16 @@ class Job(QObject):
         """Start the thread; see :meth:`JobRunner.start`."""
 
         def in_thread() -> None:
+            # Qt runs as many threads as there are cores. A job is not counted, or a long one would
+            # keep the others waiting: on two cores a third, on one core the second.
+            pool: Any = QThreadPool.globalInstance()
+            pool.releaseThread()
             try:
                 if uses_torch:
                     leave_a_core_free()
                 self._result = drive(self.title, work, self.token, self._deliver, *args, **kwargs)
             finally:
+                pool.reserveThread()
                 self._thread_done.set()
 
         worker: Any = create_worker(in_thread)
