@@ -204,6 +204,36 @@ def test_classes_are_not_judged_on_background_alone() -> None:
     assert data.validation == () and data.validation_objects == 0
 
 
+# --- what is judged ----------------------------------------------------------------------------
+
+
+def test_cells_far_apart_on_a_large_plane_are_judged_without_what_lies_between() -> None:
+    labels = discs([(20, 20), (40, 60), (2470, 2480), (30, 2450)], 6, (2500, 2500))
+    data = prepared(planes_of(labels))
+    assert len(data.painted) == 3
+    assert sum(region.cost for region in data.painted) < 20_000
+    assert sorted(int(region.labels.max()) for region in data.painted) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("factor", [0.37, 1.0, 2.6])
+@pytest.mark.parametrize("apart", [1, 9, 40])
+def test_every_pixel_is_judged_once(
+    factor: float, apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_LARGEST_PLANE", 0)
+    monkeypatch.setattr(preparation, "_APART", apart)
+    rng = np.random.default_rng(apart)
+    labels = np.kron(rng.random((9, 11)) < 0.3, np.ones((7, 6), int)) * rng.integers(-1, 2)
+    labels[3:8, 2:5], labels[50:, 60:], labels[40:42, 10] = 4, 5, -1
+    target = training_target(labels, settings=AnnotationSettings(area="painted"))
+    compared = np.zeros(labels.shape)
+    for window, weight in preparation._compared_parts(target.weight, factor):
+        assert weight[0].any() and weight[-1].any()
+        assert weight[:, 0].any() and weight[:, -1].any()
+        compared[window] += weight
+    np.testing.assert_array_equal(compared, target.weight)
+
+
 # --- what is handed on -------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy import ndimage
 from napari_unet.core.annotation import TrainingTarget, check_trainable, training_target
 from napari_unet.core.diameter import object_diameters
 from napari_unet.core.errors import AnnotationError
+from napari_unet.core.labels import Window, shifted
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale, Normalization
 from napari_unet.core.pairs import AnnotatedPlane
@@ -24,12 +25,13 @@ from napari_unet.core.settings import TrainSettings
 
 #: A plane with more pixels than this, at the network's scale, is cut to its annotated window.
 _LARGEST_PLANE = 4_000_000
+#: Cells of such a plane that are further apart than this (px, about) are judged in windows of their
+#: own: what lies between them would be predicted for nothing.
+_APART = 128
 #: Object diameters (px) at which a network from scratch is trained without resampling.
 _COMFORTABLE_DIAMETERS = (14.0, 28.0)
 #: With fewer objects than this none is held back: each one matters more for learning.
 FEWEST_TO_HOLD_BACK = 5
-
-Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def prepare(
     trained = [target for target in targets if target.counts.trained]
     return PreparedData(
         images=tuple(part.image for part in parts),
-        validation=tuple(part.validation for part in parts if part.validation is not None),
-        painted=tuple(part.painted for part in parts),
+        validation=tuple(region for part in parts for region in part.validation),
+        painted=tuple(region for part in parts for region in part.painted),
         objects=sum(target.counts.objects for target in trained),
         validation_objects=sum(part.held_objects for part in parts),
         trained_pixels=sum(target.counts.trained for target in trained),
@@ -181,8 +183,8 @@ class _PreparedPlane:
     """What one annotated plane contributes to :class:`PreparedData`."""
 
     image: TrainingImage
-    painted: JudgedRegion
-    validation: JudgedRegion | None
+    painted: tuple[JudgedRegion, ...]
+    validation: tuple[JudgedRegion, ...]
     held_objects: int
 
 
@@ -210,7 +212,7 @@ def _prepare_plane(
         seed=seed,
         device=device,
     )
-    validation = None
+    validation: tuple[JudgedRegion, ...] = ()
     if held.objects:
         held_weight = np.where(held.mask, target.weight, np.float32(0))
         validation = _judged(source, intensities, factor, target.target, held_weight)
@@ -258,17 +260,43 @@ def _judged(
     factor: float,
     target: npt.NDArray[np.integer[Any]],
     weight: npt.NDArray[np.float32],
-) -> JudgedRegion:
-    window = bounding_window(weight > 0)
-    return JudgedRegion(
-        plane=source.plane,
-        window=window,
-        scale=scale,
-        factor=factor,
-        labels=_renumbered(source.labels[window]),
-        target=target[window],
-        weight=weight[window],
+) -> tuple[JudgedRegion, ...]:
+    return tuple(
+        JudgedRegion(
+            plane=source.plane,
+            window=window,
+            scale=scale,
+            factor=factor,
+            labels=_renumbered(source.labels[window]),
+            target=target[window],
+            weight=compared,
+        )
+        for window, compared in _compared_parts(weight, factor)
     )
+
+
+def _compared_parts(
+    weight: npt.NDArray[np.float32], factor: float
+) -> Iterator[tuple[Window, npt.NDArray[np.float32]]]:
+    """Yield the window of the compared pixels, or of a large plane one per group of cells."""
+    window = bounding_window(weight > 0)
+    inside = weight[window]
+    if inside.size * factor**2 <= _LARGEST_PLANE:
+        yield window, inside
+        return
+    side = max(1, round(_APART / factor))
+    starts = [np.arange(0, length, side) for length in inside.shape]
+    blocks = np.logical_or.reduceat(inside > 0, starts[0], axis=0)
+    blocks = np.logical_or.reduceat(blocks, starts[1], axis=1)
+    groups = ndimage.label(blocks, structure=np.ones((3, 3)))[0]
+    for number, where in enumerate(ndimage.find_objects(groups), start=1):
+        top, left = (window[k].start + where[k].start * side for k in (0, 1))
+        rows, columns = (slice(part.start * side, part.stop * side) for part in where)
+        part = inside[rows, columns]
+        own = (groups[where] == number).repeat(side, axis=0).repeat(side, axis=1)
+        part = np.where(own[: part.shape[0], : part.shape[1]], part, np.float32(0))
+        tight = bounding_window(part > 0)
+        yield shifted(tight, top, left), part[tight]
 
 
 def _renumbered(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
