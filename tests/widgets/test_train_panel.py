@@ -112,6 +112,24 @@ def test_stop_keeps_the_best_and_going_on_works(
     assert panel.model is not first
 
 
+def test_a_number_of_steps_can_be_trained_again(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+) -> None:
+    viewer.add_image(cells[0])
+    viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    scores = len(panel.plot.scores)
+    panel.train_longer()
+    done()
+    assert panel.error == ""
+    assert len(panel.plot.loss) == 24
+    assert len(panel.plot.scores) > scores + 1
+
+
 def test_several_images_are_learned_from_together(
     panel: TrainPanel,
     viewer: Any,

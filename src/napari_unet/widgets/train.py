@@ -160,14 +160,19 @@ class TrainPanel(Panel):
             self._begin(_Run(pairs, settings, base, path.stem, path))
 
     def train_longer(self) -> None:
-        """Go on where the last run ended, for as long again as the time box says."""
+        """Go on where the last run ended, for as long again as time and steps allow."""
         last = self._run
         if last is None or last.state is None:
             return
-        seconds = last.state.seconds + float(self.seconds.value())
-        settings = dataclasses.replace(last.settings, seconds=seconds)
         with self.errors_shown():
             self.check_free(KEY)
+            seconds = float(self.seconds.value())
+            steps = self.expert.settings(seconds).steps
+            settings = dataclasses.replace(
+                last.settings,
+                seconds=last.state.seconds + seconds,
+                steps=None if steps is None else last.state.step + steps,
+            )
             self._begin(dataclasses.replace(last, settings=settings), resume=True)
 
     def stop(self) -> None:
