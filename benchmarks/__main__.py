@@ -14,7 +14,7 @@ _NOT_BENCHMARKS = {
     "__init__", "__main__", "few_cells_data", "few_cells_methods", "few_cells_report",
     "few_cells_rows", "peers", "report",
 }  # fmt: skip
-_LONG = {"ablation", "few_cells"}
+_LONG = {"ablation", "few_cells", "mixture"}
 
 
 def main(names: list[str]) -> int:
