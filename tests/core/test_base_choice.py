@@ -66,13 +66,33 @@ def test_of_equals_the_generalist_is_taken(able: Model, names: tuple[str, str]) 
 def test_a_lead_of_less_than_one_cell_is_a_coincidence(
     able: Model, monkeypatch: pytest.MonkeyPatch, cells: int, lead: float, expected: str
 ) -> None:
-    def agreement(model: Model, _planes: object, _settings: TrainSettings) -> float:
-        return 0.3 + lead if model.name == "special" else 0.3
+    def agreement(model: Model, _planes: object, _settings: TrainSettings) -> tuple[float, int]:
+        return 0.3 + lead if model.name == "special" else 0.3, cells
 
     monkeypatch.setattr(base_choice, "_agreement", agreement)
     models = [replace(able, name="special"), replace(able, name=GENERALIST)]
     chosen = choose_base(planes(cells), small(), models)
     assert chosen is not None and chosen.name == expected
+
+
+def test_cells_outside_the_boxes_are_not_counted(
+    able: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lead of less than one cell in the box, however many are painted beside it."""
+    image, labels = nuclei()
+    rows, columns = np.nonzero(labels == 1)
+    box = np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]])
+    boxed = annotated_planes([TrainingPair(image, labels, boxes=box)])
+    qualities = {"special": 0.5, GENERALIST: 0.3}
+    monkeypatch.setattr(base_choice, "judge", lambda model, *_: (model.name, []))
+    monkeypatch.setattr(base_choice, "quality", lambda name: qualities[name])
+    models = [replace(able, name=name) for name in qualities]
+    everywhere = small(annotation=AnnotationSettings(area="all"))
+    chosen = choose_base(boxed, everywhere, models)
+    assert chosen is not None and chosen.name == "special"
+    in_boxes = small(annotation=AnnotationSettings(area="boxes"))
+    chosen = choose_base(boxed, in_boxes, models)
+    assert chosen is not None and chosen.name == GENERALIST
 
 
 def test_models_of_other_channels_do_not_stand_for_election(able: Model) -> None:

@@ -62,8 +62,10 @@ def choose_base(
     if len(usable) < 2 or settings.annotation.task == "classes":
         return usable[0] if usable else None
     usable.sort(key=lambda model: model.name != GENERALIST)
-    cells = sum(len(np.unique(plane.labels[plane.labels > 0])) for plane in planes)
-    agreement = [_agreement(model, planes, settings) for model in usable]
+    agreement, counted = zip(
+        *(_agreement(model, planes, settings) for model in usable), strict=True
+    )
+    cells = counted[0]
     best = int(np.argmax(agreement))
     if agreement[best] - agreement[0] <= _ONE_CELL / max(1, cells):
         best = 0
@@ -84,10 +86,13 @@ def _fits(model: Model, planes: Sequence[AnnotatedPlane]) -> bool:
     return True
 
 
-def _agreement(model: Model, planes: Sequence[AnnotatedPlane], settings: TrainSettings) -> float:
-    """Judge a model, as it is, on all painted cells."""
+def _agreement(
+    model: Model, planes: Sequence[AnnotatedPlane], settings: TrainSettings
+) -> tuple[float, int]:
+    """Judge a model, as it is, on all painted cells that are trained on, and count these."""
     everything = replace(settings, validation=0.0)
     factors, diameter = scale_factors(planes, everything, model)
     device = choose_device("cpu").device
     data = prepare(planes, factors, diameter, everything, model.normalization, device)
-    return quality(judge(model, data.painted, TileSettings(device=settings.device))[0])
+    found, _ = judge(model, data.painted, TileSettings(device=settings.device))
+    return quality(found), data.objects
