@@ -95,6 +95,23 @@ def test_cells_outside_the_boxes_are_not_counted(
     assert chosen is not None and chosen.name == GENERALIST
 
 
+def test_who_stops_does_not_wait_for_the_election(
+    able: Model, blind: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complaint 11: each candidate is judged on all painted cells."""
+    asked: list[str] = []
+
+    def agreement(model: Model, *_: object) -> tuple[float, int]:
+        asked.append(model.name)
+        return float(model.name == "special"), 9
+
+    monkeypatch.setattr(base_choice, "_agreement", agreement)
+    models = [replace(able, name="special"), replace(blind, name=GENERALIST)]
+    chosen = choose_base(planes(9), small(), models, cancelled=lambda: len(asked) > 0)
+    assert chosen is not None and chosen.name == GENERALIST
+    assert asked == [GENERALIST]
+
+
 def test_models_of_other_channels_do_not_stand_for_election(able: Model) -> None:
     image, labels = nuclei()
     pair = annotated_planes([TrainingPair(np.stack([image] * 2, axis=-1), labels, channel_axis=-1)])

@@ -7,7 +7,7 @@ nothing of other images. So the model that knows most looks is left only for a c
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,8 @@ def choose_base(
     planes: Sequence[AnnotatedPlane],
     settings: TrainSettings,
     models: Sequence[Model] | None = None,
+    *,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Model | None:
     """Return the model that agrees best with what was painted.
 
@@ -50,6 +52,8 @@ def choose_base(
     models
         The candidates; by default every shipped model. Without the generalist among them the
         first takes its place.
+    cancelled
+        Asked before each candidate is judged; once it returns True the generalist is taken.
 
     Returns
     -------
@@ -62,10 +66,13 @@ def choose_base(
     if len(usable) < 2 or settings.annotation.task == "classes":
         return usable[0] if usable else None
     usable.sort(key=lambda model: model.name != GENERALIST)
-    agreement, counted = zip(
-        *(_agreement(model, planes, settings) for model in usable), strict=True
-    )
-    cells = counted[0]
+    judged = []
+    for model in usable:
+        if cancelled is not None and cancelled():
+            return usable[0]
+        judged.append(_agreement(model, planes, settings))
+    agreement = [one for one, _ in judged]
+    cells = judged[0][1]
     best = int(np.argmax(agreement))
     if agreement[best] - agreement[0] <= _ONE_CELL / max(1, cells):
         best = 0

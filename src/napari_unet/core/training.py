@@ -89,7 +89,8 @@ def iter_training(
         State of an earlier run on the same data and base (``TrainingFinished.state``); the run
         goes on as if it had not been stopped.
     cancelled
-        Looked at after each step; once it returns True the best network so far is delivered.
+        Looked at after each step, and while ``"auto"`` compares models; once it returns True the
+        best network so far is delivered.
 
     Yields
     ------
@@ -100,7 +101,7 @@ def iter_training(
     """
     settings = settings or TrainSettings()
     device = choose_device(settings.device)
-    base, data = _prepare(pairs, settings, base, device.device)
+    base, data = _prepare(pairs, settings, base, device.device, cancelled)
     start = _starting_model(base, data, settings)
     run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
     assess = _Judge(data.validation or data.painted, settings)
@@ -153,14 +154,18 @@ def iter_training(
 
 
 def _prepare(
-    pairs: Pairs, settings: TrainSettings, base: Model | str | None, device: torch.device
+    pairs: Pairs,
+    settings: TrainSettings,
+    base: Model | str | None,
+    device: torch.device,
+    cancelled: Callable[[], bool] | None,
 ) -> tuple[Model | None, PreparedData]:
     """Read the annotation, find the base, and build what training draws from."""
     if settings.seconds is None and settings.steps is None:
         raise InputError("Give a budget: a number of seconds or of steps.")
     planes = annotated_planes(pairs)
     if base == AUTOMATIC:
-        base = choose_base(planes, settings)
+        base = choose_base(planes, settings, cancelled=cancelled)
     elif isinstance(base, str):
         base = load_model(base)
     if base is not None:
