@@ -196,6 +196,17 @@ def test_classes_hold_nothing_back_when_a_class_would_be_lost() -> None:
     assert set(data.images[0].target[data.images[0].weight > 0].tolist()) == {1, 2, 3}
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_background_painted_at_one_side_does_not_hinder_holding_back(seed: int) -> None:
+    labels = np.zeros((40, 100), np.int32)
+    labels[10:20] = 1
+    labels[30:33, :5] = labels[30:33, -5:] = -1
+    labels[30:33, 50 * (seed % 2) : 50 * (seed % 2) + 50] = 0
+    everywhere = AnnotationSettings(task="classes", area="all")
+    data = prepared(planes_of(labels), replace(SETTINGS, annotation=everywhere, seed=seed))
+    assert data.validation_objects == 1
+
+
 def test_classes_are_not_judged_on_background_alone() -> None:
     labels = np.zeros((40, 100), np.int32)
     labels[10:20, 40:60] = 1

@@ -363,8 +363,9 @@ def _held_back_strip(
     limit = np.quantile(along, fraction if low_side else 1 - fraction)
     position = np.arange(labels.shape[0])[:, None] if along is rows else np.arange(labels.shape[1])
     mask = np.broadcast_to(position <= limit if low_side else position >= limit, labels.shape)
-    kept = np.unique(labels[(weight > 0) & ~mask])
-    held = np.unique(labels[(weight > 0) & mask])
+    classes = np.maximum(labels, 0)  # painted or not, background is one class
+    kept = np.unique(classes[(weight > 0) & ~mask])
+    held = np.unique(classes[(weight > 0) & mask])
     # On background alone a network that finds nothing would be perfect.
     if not np.isin(held, kept).all() or not (held > 0).any():
         return _HeldBack(np.zeros(labels.shape, bool), 0)
