@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -15,6 +15,7 @@ from napari_unet.core import normalization
 from napari_unet.core.errors import InputError
 from napari_unet.core.normalization import Normalization, sample_pixels
 from napari_unet.core.planes import as_plane
+from napari_unet.core.resampling import ResampledPlane
 
 Image = npt.NDArray[Any]
 
@@ -45,9 +46,37 @@ def test_percentiles_become_zero_and_one(dtype: Any) -> None:
     )
 )
 def test_any_finite_image_becomes_finite_and_bounded(image: Image) -> None:
+    span = float(np.ptp(image))
+    assume(span == 0 or span > 1e-4 * np.abs(image).max())
     result = normalised(image)
     assert np.isfinite(result).all()
     assert result.min() >= -1 and result.max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset"),
+    [(np.float64, 1e8), (np.float64, -1e12), (np.int32, 2e9), (np.uint32, 4e9), (np.float32, 1e8)],
+)
+@pytest.mark.parametrize("objects", [True, False])
+def test_differences_that_single_precision_loses_are_not_segmented(
+    dtype: Any, offset: float, objects: bool
+) -> None:
+    """What is left of them, rounding errors, would look like a great many objects."""
+    image = np.full((40, 50), offset)
+    image[10:20, 10:20] += 20 * objects
+    plane = as_plane(image.astype(dtype))
+    if dtype is np.float32 and not objects:
+        view = ResampledPlane(plane, 1.7)
+        pixels = Normalization().measure(plane).apply(view.read(0, 60, 0, 60))
+        assert not pixels.any()
+    else:
+        with pytest.raises(InputError, match="subtract the smallest"):
+            Normalization().measure(plane)
+
+
+@pytest.mark.parametrize("value", [0.7, 255, 65535, -32768, 500_000])
+def test_a_blank_plane_is_no_error(value: float) -> None:
+    assert not normalised(np.full((9, 9), value)).any()
 
 
 @given(st.floats(0.01, 100), st.floats(-50, 50))

@@ -23,6 +23,13 @@ _NOT_FINITE = (
     "The image{} contains NaN or infinite values, or values beyond 3e38; replace them (for example "
     "by 0) first."
 )
+#: Single precision must tell at least so many intensities apart; with fewer, rounding errors look
+#: like objects. No image of 16 bits comes near.
+_FEWEST_STEPS = 16
+_TOO_LARGE = (
+    "The intensities of the image{} are so large that their differences are lost; subtract the "
+    "smallest one from all of them first."
+)
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,11 @@ class Normalization:
         Raises
         ------
         InputError
-            If the image holds NaN or infinite values.
+            If the image holds NaN or infinite values, or values too large for their differences.
         """
         sample = sample_pixels(plane)
+        name = f" {plane.name!r}" if plane.name else ""
         if not np.isfinite(sample).all():
-            name = f" {plane.name!r}" if plane.name else ""
             raise InputError(_NOT_FINITE.format(name))
         low, high = np.percentile(sample, [self.low, self.high], axis=1)
         # A constant channel becomes 0 everywhere instead of dividing by nothing. A few bright
@@ -65,7 +72,11 @@ class Normalization:
         flat = high <= low
         high = np.where(flat, sample.max(axis=1), high)
         span = np.where(high - low > _SMALLEST_SPAN, high - low, 1.0)
-        return IntensityScale(offset=low.astype(np.float32), gain=(1 / span).astype(np.float32))
+        lost = _FEWEST_STEPS * np.spacing(np.maximum(abs(low), abs(high)).astype(np.float32)) > span
+        if (lost & (high > low)).any() or (lost.any() and not _fits_float32(plane.array.dtype)):
+            raise InputError(_TOO_LARGE.format(name))
+        gain = np.where(lost, 0, 1 / span)  # constant all the same when it is resampled
+        return IntensityScale(offset=low.astype(np.float32), gain=gain.astype(np.float32))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a model file."""
@@ -97,6 +108,10 @@ class IntensityScale:
             raise InputError(_NOT_FINITE.format(""))
         np.clip(values, -1, 4, out=values)
         return values
+
+
+def _fits_float32(dtype: Any) -> bool:
+    return np.can_cast(np.dtype(dtype), np.float32)
 
 
 def sample_pixels(plane: Plane) -> npt.NDArray[np.float32]:
