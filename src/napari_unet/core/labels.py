@@ -54,7 +54,8 @@ def read_labels(labels: Any, index: tuple[Any, ...] = ()) -> Labels:
         return part.astype(np.int32)
     if kind == "f":
         _check_whole(part)
-    low, high = part.min(initial=0), part.max(initial=0)
+    # As Python's numbers, which compare exactly.
+    low, high = part.min(initial=0).item(), part.max(initial=0).item()
     if low < -1:
         raise InputError(
             f"Labels must be -1 (background), 0 (unlabelled) or positive, not {int(low)}."
