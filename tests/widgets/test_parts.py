@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -33,6 +34,26 @@ def test_a_double_click_does_not_stop_what_it_started(qtbot: Any) -> None:
     qtbot.wait(pause)
     button.click()
     assert heard == ["start", "stop", "start"]
+
+
+def test_a_start_that_takes_long_is_not_stopped_by_the_second_half_of_a_double_click(
+    qtbot: Any,
+) -> None:
+    """The second click waits in the queue of events until the first was handled."""
+    button = RunButton("Segment", "Stop")
+    qtbot.addWidget(button)
+    heard: list[str] = []
+
+    def start() -> None:
+        heard.append("start")
+        button.set_running(True)
+        time.sleep((QApplication.doubleClickInterval() + 50) / 1000)
+
+    button.start_requested.connect(start)
+    button.stop_requested.connect(lambda: heard.append("stop"))
+    button.click()
+    button.click()
+    assert heard == ["start"]
 
 
 @pytest.mark.parametrize("text", ["", "short words", f"Saved as {LONG}; ready in Segment."])

@@ -39,6 +39,10 @@ class Clicks:
         self._last = now
         return again
 
+    def handled(self) -> None:
+        """Say that the click took effect only now: what was clicked meanwhile belongs to it."""
+        self._last = time.monotonic()
+
 
 class RunButton(QPushButton):
     """The one big button of a panel: starts the work, and stops it while it runs.
@@ -86,6 +90,7 @@ class RunButton(QPushButton):
             self.stop_requested.emit()
         else:
             self.start_requested.emit()
+        self._clicks.handled()
 
 
 class Fold(QWidget):

@@ -213,6 +213,7 @@ class AnnotatePanel(Panel):
     def _on_new(self) -> None:
         if not self._clicks.again():  # a double click makes one layer
             self.make_annotation()
+            self._clicks.handled()
 
     def _on_layers(self, _layer: Layer | None = None) -> None:
         image, labels = self.session.image, self.session.annotation
