@@ -96,9 +96,9 @@ def run(kind: str, seed: int, cells: int, steps: int) -> Iterator[Mixed]:
     models: dict[float, Model] = {}
     deliver = training.deliver
 
-    def every_share(*arguments: Any) -> Delivery:
+    def every_share(*arguments: Any, **options: Any) -> Delivery:
         models.update({share: delivered_with(share, *arguments) for share in SHARES})
-        return deliver(*arguments)
+        return deliver(*arguments, **options)
 
     with mock.patch.object(training, "deliver", every_share):
         train(task, settings, base)

@@ -100,20 +100,42 @@ def test_cells_are_too_few_only_where_some_were_to_be_held_back(validation: floa
     assert ("too few" in decision) == (validation > 0)
 
 
-def test_who_stops_before_the_first_step_does_not_wait_for_thresholds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Complaint 11: on a large annotation fitting takes longer than all the rest."""
-    fitted: list[bool] = []
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of regions that thresholds were fitted on, each time they were."""
+    found: list[int] = []
     fit = delivery.fit_thresholds
 
-    def noted(*arguments: Any) -> Any:
-        fitted.append(True)
-        return fit(*arguments)
+    def noted(probabilities: Any, regions: Any, *arguments: Any) -> Any:
+        found.append(len(regions))
+        return fit(probabilities, regions, *arguments)
 
     monkeypatch.setattr(delivery, "fit_thresholds", noted)
+    return found
+
+
+def test_who_stops_before_the_first_step_does_not_wait_for_thresholds(fitted: list[int]) -> None:
+    """Complaint 11: on a large annotation fitting takes longer than all the rest."""
     for base in (None, small_model()):
         finished(iter_training([nuclei()], small(), base, cancelled=lambda: True))
     assert not fitted
     finished(iter_training([nuclei()], small(steps=1)))
     assert fitted
+
+
+def test_who_stops_a_run_on_a_large_annotation_does_not_wait_for_thresholds(
+    fitted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complaint 11."""
+
+    def stopped_after_two_steps() -> None:
+        asked = iter(range(100))
+        finished(iter_training([nuclei()], small(), cancelled=lambda: next(asked) >= 2))
+
+    stopped_after_two_steps()
+    assert len(fitted) == 1
+    monkeypatch.setattr(delivery, "_MOST_AFTER_STOP", 100)
+    stopped_after_two_steps()
+    assert len(fitted) == 1
+    finished(iter_training([nuclei()], small(steps=2)))
+    assert len(fitted) == 2

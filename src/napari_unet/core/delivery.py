@@ -19,6 +19,8 @@ from napari_unet.core.settings import TileSettings
 
 #: Thresholds are fitted on at most this many network pixels; beyond, on the validation cells.
 _MOST_FITTED_PIXELS = 1_500_000
+#: Who stops is waiting: then not on more than this.
+_MOST_AFTER_STOP = 400_000
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ def deliver(
     base: Model | None,
     before: Scores | None,
     data: PreparedData,
+    *,
+    stopped: bool = False,
 ) -> Delivery:
     """Choose between base, trained weights and mixtures of both; fit thresholds; explain.
 
     The base is among the candidates, so what is delivered is never worse than it on the judged
     cells. Of equals the mixture is taken: it has seen the painted cells and keeps what the base
-    knew.
+    knew. Thresholds are fitted on all painted cells, of a large annotation on the judged ones, and
+    not at all where that would let somebody who stopped the run wait (``stopped``).
     """
     tiles = TileSettings(device=run.settings.device)
     judged_on = "the painted cells"
@@ -73,8 +78,11 @@ def deliver(
     model = run.model_with(best.weights)
     after = best.scores
     fitted = None
-    if run.step:  # fitting takes a while; who stops before the first step wants the start as it is
-        fitted = _with_fitted_thresholds(model, regions, data, tiles, run.fine_tuning)
+    if run.step:  # who stops before the first step wants the start as it is
+        most = _MOST_AFTER_STOP if stopped else _MOST_FITTED_PIXELS
+        painted = data.painted if _cost(data.painted) <= most else tuple(regions)
+        if not stopped or _cost(painted) <= most:
+            fitted = _with_fitted_thresholds(model, painted, tiles, run.fine_tuning)
     if fitted is not None:
         refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
@@ -114,18 +122,15 @@ def _is_finite(weights: dict[str, Any]) -> bool:
     return all(bool(np.isfinite(value.numpy()).all()) for value in weights.values())
 
 
+def _cost(regions: Sequence[JudgedRegion]) -> float:
+    return sum(region.cost for region in regions)
+
+
 def _with_fitted_thresholds(
-    model: Model,
-    regions: Sequence[JudgedRegion],
-    data: PreparedData,
-    tiles: TileSettings,
-    tuned: bool,
+    model: Model, painted: Sequence[JudgedRegion], tiles: TileSettings, tuned: bool
 ) -> Model | None:
     if model.task == "classes":
         return None
-    painted = data.painted
-    if sum(region.cost for region in painted) > _MOST_FITTED_PIXELS:
-        painted = tuple(regions)
     probabilities = predict_regions(model, painted, tiles)
     return replace(model, instances=fit_thresholds(probabilities, painted, model, tuned))
 

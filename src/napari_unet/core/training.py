@@ -136,7 +136,7 @@ def iter_training(
         if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
             yield _validate(run, assess, clock)
     state = run.state(clock.seconds)
-    delivered = deliver(run, assess.regions, comparable, before, data)
+    delivered = deliver(run, assess.regions, comparable, before, data, stopped=stopped)
     finished = TrainingFinished(
         model=delivered.model,
         before=before,
