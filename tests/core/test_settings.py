@@ -158,6 +158,8 @@ def test_settings_cannot_be_changed_unchecked() -> None:
         ('{"weights": 3}', "WeightMapSettings must be names with values"),
         ('{"optimizer": "adam"}', "optimizer must be one of adamw, sgd"),
         ('{"batch": "four"}', "batch must be a whole number, not 'four'"),
+        (f'{{"seed": 1{"0" * 400}}}', "seed must be a finite number"),
+        ('{"seconds": Infinity}', "seconds must be a finite number"),
         ("[1, 2]", "names with values"),
         ('{"batch": 3', "not valid JSON"),
     ],

@@ -56,8 +56,10 @@ class FieldInfo:
             kind = _KINDS[self.type]
             raise SettingsError(f"{label} must be {kind}, not {value!r}.")
         if self.type in (int, float):
-            if not math.isfinite(value):
-                raise SettingsError(f"{label} must be a finite number, not {value}.")
+            if not _is_finite(value):
+                raise SettingsError(
+                    f"{label} must be a finite number, not infinite or beyond 1e308."
+                )
             low, high = self.minimum, self.maximum
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
@@ -71,6 +73,13 @@ class FieldInfo:
         if self.type is int:
             return isinstance(value, numbers.Integral) and not isinstance(value, bool)
         return isinstance(value, self.type)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def setting(
