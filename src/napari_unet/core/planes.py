@@ -192,6 +192,10 @@ class LazyView:
             tuple(next(remaining) if isinstance(part, slice) else part for part in self.window)
         ]
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Read everything."""
+        return np.array(self[(slice(None),) * self.ndim], dtype=dtype)
+
 
 def lazy_part(array: Any, window: tuple[Any, ...]) -> Any:
     """Return a part of an array of any kind without reading it.
