@@ -136,6 +136,18 @@ def test_of_few_objects_none_is_held_back(count: int) -> None:
     assert data.objects == count and len(data.painted) == 1
 
 
+def test_of_many_images_with_few_cells_each_whole_images_are_held_back() -> None:
+    """Forty cells on ten images are enough to judge a network on some of them."""
+    planes = planes_of(*[row_of_discs(4)] * 10)
+    data = prepared(planes)
+    assert data.objects == 40 and data.validation_objects == 8
+    assert len(data.images) == 8 and len(data.validation) == 2
+    assert all(image.weight.any() for image in data.images)
+    judged = {id(region.plane) for region in data.validation}
+    ends = ({id(p.plane) for p in planes[:2]}, {id(p.plane) for p in planes[-2:]})
+    assert judged in ends
+
+
 def test_cells_in_the_corner_of_a_large_plane_are_split_like_those_of_a_small_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -115,3 +115,9 @@ def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:
         return None
     columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def bounding_window(mask: npt.NDArray[np.bool_]) -> Window:
+    """Return the smallest window that holds every True pixel."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

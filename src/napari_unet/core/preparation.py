@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_unet.core.annotation import TrainingTarget, check_trainable, training_target
 from napari_unet.core.diameter import object_diameters
 from napari_unet.core.errors import AnnotationError
-from napari_unet.core.labels import Window, shifted
+from napari_unet.core.labels import Window, bounding_window, shifted
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale, Normalization
 from napari_unet.core.pairs import AnnotatedPlane
@@ -22,6 +22,7 @@ from napari_unet.core.planes import Plane
 from napari_unet.core.resampling import resample_plane
 from napari_unet.core.sampling import TrainingImage, training_image
 from napari_unet.core.settings import TrainSettings
+from napari_unet.core.validation_split import held_back, objects_to_hold_back
 
 #: A plane with more pixels than this, at the network's scale, is cut to its annotated window.
 _LARGEST_PLANE = 4_000_000
@@ -30,8 +31,6 @@ _LARGEST_PLANE = 4_000_000
 _APART = 128
 #: Object diameters (px) at which a network from scratch is trained without resampling.
 _COMFORTABLE_DIAMETERS = (14.0, 28.0)
-#: With fewer objects than this none is held back: each one matters more for learning.
-FEWEST_TO_HOLD_BACK = 5
 
 
 @dataclass(frozen=True)
@@ -156,16 +155,17 @@ def prepare(
         for source, factor in zip(planes, factors, strict=True)
     ]
     check_trainable(targets)
+    shares = objects_to_hold_back([target.counts for target in targets], settings)
     parts = [
-        _prepare_plane(source, factor, target, settings, normalization, device, number)
-        for number, (source, factor, target) in enumerate(
-            zip(planes, factors, targets, strict=True)
+        _prepare_plane(source, factor, target, share, settings, normalization, device, number)
+        for number, (source, factor, target, share) in enumerate(
+            zip(planes, factors, targets, shares, strict=True)
         )
         if target.counts.trained
     ]
     trained = [target for target in targets if target.counts.trained]
     return PreparedData(
-        images=tuple(part.image for part in parts),
+        images=tuple(part.image for part in parts if part.image is not None),
         validation=tuple(region for part in parts for region in part.validation),
         painted=tuple(region for part in parts for region in part.painted),
         objects=sum(target.counts.objects for target in trained),
@@ -180,9 +180,12 @@ def prepare(
 
 @dataclass(frozen=True)
 class _PreparedPlane:
-    """What one annotated plane contributes to :class:`PreparedData`."""
+    """What one annotated plane contributes to :class:`PreparedData`.
 
-    image: TrainingImage
+    A plane of which everything is held back has no image to draw crops from.
+    """
+
+    image: TrainingImage | None
     painted: tuple[JudgedRegion, ...]
     validation: tuple[JudgedRegion, ...]
     held_objects: int
@@ -192,26 +195,30 @@ def _prepare_plane(
     source: AnnotatedPlane,
     factor: float,
     target: TrainingTarget,
+    share: int,
     settings: TrainSettings,
     normalization: Normalization,
     device: torch.device,
     number: int,
 ) -> _PreparedPlane:
-    """Split off validation cells and bring one image to the network's scale."""
+    """Split off ``share`` validation cells and bring one image to the network's scale."""
     seed = settings.seed + number
-    held = _held_back(source.labels, target.weight, settings, seed)
+    held = held_back(source.labels, target.weight, share, settings, seed)
     intensities = normalization.measure(source.plane)
-    window = _window(target.weight > 0, factor, 1.5 * settings.crop)
-    scaled = resample_plane(_cut(source.plane, window), factor)
-    image = training_image(
-        intensities.apply(scaled.read(0, scaled.shape[0], 0, scaled.shape[1])),
-        target.target[window],
-        np.where(held.mask, np.float32(0), target.weight)[window],
-        source.labels[window],
-        factor=factor,
-        seed=seed,
-        device=device,
-    )
+    trained_weight = np.where(held.mask, np.float32(0), target.weight)
+    image = None
+    if trained_weight.any():
+        window = _window(target.weight > 0, factor, 1.5 * settings.crop)
+        scaled = resample_plane(_cut(source.plane, window), factor)
+        image = training_image(
+            intensities.apply(scaled.read(0, scaled.shape[0], 0, scaled.shape[1])),
+            target.target[window],
+            trained_weight[window],
+            source.labels[window],
+            factor=factor,
+            seed=seed,
+            device=device,
+        )
     validation: tuple[JudgedRegion, ...] = ()
     if held.objects:
         held_weight = np.where(held.mask, target.weight, np.float32(0))
@@ -246,12 +253,6 @@ def _window(trained: npt.NDArray[np.bool_], factor: float, context: float) -> Wi
         slice(max(0, rows.start - margin), min(height, rows.stop + margin)),
         slice(max(0, columns.start - margin), min(width, columns.stop + margin)),
     )
-
-
-def bounding_window(mask: npt.NDArray[np.bool_]) -> Window:
-    """Return the smallest window that holds every True pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _judged(
@@ -304,69 +305,3 @@ def _renumbered(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
     objects = labels > 0
     ids = np.unique(labels[objects])
     return np.where(objects, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
-
-
-@dataclass(frozen=True)
-class _HeldBack:
-    """Pixels held back for validation and the number of objects among them."""
-
-    mask: npt.NDArray[np.bool_]
-    objects: int
-
-
-def _held_back(
-    labels: npt.NDArray[np.integer[Any]],
-    weight: npt.NDArray[np.float32],
-    settings: TrainSettings,
-    seed: int,
-) -> _HeldBack:
-    """Choose neighbouring objects at one side of the annotation, with the pixels nearest to them.
-
-    A contiguous group keeps the two parts apart in space: apart from the seam, no held-back
-    pixel has a trained neighbour. In task ``classes`` a strip of trained pixels is held back.
-    """
-    nothing = _HeldBack(np.zeros(labels.shape, bool), 0)
-    if settings.validation == 0:
-        return nothing
-    random = np.random.default_rng(seed)
-    if settings.annotation.task == "classes":
-        return _held_back_strip(labels, weight, settings.validation, random)
-    # Of a large plane with a few cells only the annotated part is looked at.
-    window = bounding_window(weight > 0)
-    trained_objects = np.where(weight[window] > 0, labels[window], 0)
-    ids = np.unique(trained_objects[trained_objects > 0])
-    if len(ids) < FEWEST_TO_HOLD_BACK:
-        return nothing
-    centres = np.array(ndimage.center_of_mass(trained_objects > 0, trained_objects, ids))
-    spread = np.ptp(centres, axis=0)
-    along = centres[:, int(np.argmax(spread))] * (1 if random.random() < 0.5 else -1)
-    count = max(1, round(settings.validation * len(ids)))
-    chosen = ids[np.argsort(along, kind="stable")[:count]]
-    nearest = ndimage.distance_transform_edt(
-        trained_objects <= 0, return_distances=False, return_indices=True
-    )
-    owner = trained_objects[nearest[0], nearest[1]]
-    mask = np.zeros(labels.shape, bool)
-    mask[window] = np.isin(owner, chosen)
-    return _HeldBack(mask, len(chosen))
-
-
-def _held_back_strip(
-    labels: npt.NDArray[np.integer[Any]],
-    weight: npt.NDArray[np.float32],
-    fraction: float,
-    random: np.random.Generator,
-) -> _HeldBack:
-    rows, columns = np.nonzero(weight > 0)
-    along = rows if np.ptp(rows) > np.ptp(columns) else columns
-    low_side = random.random() < 0.5
-    limit = np.quantile(along, fraction if low_side else 1 - fraction)
-    position = np.arange(labels.shape[0])[:, None] if along is rows else np.arange(labels.shape[1])
-    mask = np.broadcast_to(position <= limit if low_side else position >= limit, labels.shape)
-    classes = np.maximum(labels, 0)  # painted or not, background is one class
-    kept = np.unique(classes[(weight > 0) & ~mask])
-    held = np.unique(classes[(weight > 0) & mask])
-    # On background alone a network that finds nothing would be perfect.
-    if not np.isin(held, kept).all() or not (held > 0).any():
-        return _HeldBack(np.zeros(labels.shape, bool), 0)
-    return _HeldBack(mask.copy(), int((held > 0).sum()))
