@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core import delivery
-from napari_unet.core.events import Scores
+from napari_unet.core import delivery, judging, training
+from napari_unet.core.events import Scores, TrainingStep
 from napari_unet.core.fine_tuning import MIXTURE
 from napari_unet.core.model import Model
 from napari_unet.core.training import iter_training
 
 from .networks import small_model
-from .small_training import finished, largest_difference, nuclei, same_weights, small
+from .small_training import data_of, finished, largest_difference, nuclei, same_weights, small
 
 EQUAL = Scores(ap50=0.5, ap75=0.2, f1=0.6, overlap=0.6, loss=0.1)
 NOTHING = Scores(ap50=0.0, ap75=0.0, f1=0.0, overlap=0.0, loss=1.0)
@@ -139,3 +139,30 @@ def test_who_stops_a_run_on_a_large_annotation_does_not_wait_for_thresholds(
     assert len(fitted) == 1
     finished(iter_training([nuclei()], small(steps=2)))
     assert len(fitted) == 2
+
+
+def test_time_is_kept_for_what_is_predicted_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty seconds are sixty also where thresholds are fitted on hundreds of cells."""
+    predicted = [0.0]
+    predict, kept = judging.predict_regions, training.cost_in_judgements
+    judged_once: list[float] = []
+
+    def counted(model: Any, regions: Any, tiles: Any) -> Any:
+        predicted[0] += sum(region.cost for region in regions)
+        return predict(model, regions, tiles)
+
+    def noted(data: Any, regions: Any) -> float:
+        judged_once.append(sum(region.cost for region in regions))
+        predicted[0] = 0.0
+        return kept(data, regions)
+
+    monkeypatch.setattr(judging, "predict_regions", counted)
+    monkeypatch.setattr(delivery, "predict_regions", counted)
+    monkeypatch.setattr(training, "cost_in_judgements", noted)
+    settings = small(learning_rate=1e-2)
+    data = data_of(nuclei(), settings=settings)
+    for event in iter_training([nuclei()], settings, small_model()):
+        if isinstance(event, TrainingStep):
+            predicted[0] = 0.0  # what validations cost is counted where it happens
+    promised = kept(data, data.validation) * judged_once[0]
+    assert 0.6 * promised < predicted[0] <= promised

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from napari_unet.core.base_choice import AUTOMATIC, choose_base
-from napari_unet.core.delivery import deliver
+from napari_unet.core.delivery import cost_in_judgements, deliver
 from napari_unet.core.device import choose_device, release_memory
 from napari_unet.core.errors import InputError
 from napari_unet.core.events import (
@@ -122,6 +122,7 @@ def iter_training(
         diameter=data.diameter,
         first_step=run.step,
     )
+    last_judgements = cost_in_judgements(data, assess.regions)
     clock = _Clock(settings, resume)
     # A run that goes on with a larger budget is judged in the rest of it as often as a new one.
     run.validations = min(run.validations, int(clock.fraction(run) * VALIDATIONS))
@@ -134,7 +135,7 @@ def iter_training(
         fraction = clock.fraction(run)
         yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
         if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
-            yield _validate(run, assess, clock)
+            yield _validate(run, assess, clock, last_judgements)
     state = run.state(clock.seconds)
     delivered = deliver(run, assess.regions, comparable, before, data, stopped=stopped)
     finished = TrainingFinished(
@@ -188,14 +189,16 @@ def _same_outputs(base: Model, start: Model) -> bool:
     return base.task == start.task and base.net.n_classes == start.net.n_classes
 
 
-def _validate(run: Optimization, assess: _Judge, clock: _Clock) -> Validation:
+def _validate(
+    run: Optimization, assess: _Judge, clock: _Clock, last_judgements: float
+) -> Validation:
     """Judge the moving average and remember it when it is the best so far."""
     began = time.monotonic()
     run.validations = int(clock.fraction(run) * VALIDATIONS)
     current = run.current_model()
     found = assess(current)
     best = run.remember(quality(found))
-    clock.reserve(3 * (time.monotonic() - began))
+    clock.reserve(last_judgements * (time.monotonic() - began))
     return Validation(run.step, clock.seconds, found, best, current)
 
 
