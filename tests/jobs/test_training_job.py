@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_unet.core.diameter import object_diameters
 from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model
@@ -26,7 +27,13 @@ from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.jobs.cancellation import CancelToken
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.runner import run_inline
-from napari_unet.jobs.training_job import ModelSaved, Preview, View, preview_labels, training_job
+from napari_unet.jobs.training_job import (
+    ModelSaved,
+    Preview,
+    View,
+    preview_labels,
+    training_job,
+)
 from napari_unet.jobs.warm_up import DeviceFound, ModelLoaded, warm_up_job
 
 SMALL = TrainSettings(
@@ -54,7 +61,7 @@ def run(*args: Any, **kwargs: Any) -> tuple[list[Any], JobFinished | JobFailed]:
 def test_events_arrive_in_order_and_the_model_is_saved(pair: TrainingPair, tmp_path: Path) -> None:
     path = tmp_path / "models" / "mine.safetensors"
     view = View(pair.image, None, (), (slice(10, 60), slice(0, 40)))
-    events, outcome = run([pair], SMALL, None, view=lambda: view, save_to=path, name="mine")
+    events, outcome = run([pair], SMALL, None, view=lambda side: view, save_to=path, name="mine")
     assert isinstance(outcome, JobFinished), outcome
     kinds = [type(event) for event in events]
     assert kinds[:2] == [DeviceFound, TrainingStarted]
@@ -102,6 +109,22 @@ def test_a_preview_drops_the_small_objects_that_segmenting_drops(
     )
 
 
+def test_previews_of_large_cells_match_their_size_to_the_network() -> None:
+    """What is announced, and predicted with, is the size of the painted cells in the image."""
+    image, labels = simulate_nuclei((160, 160), 6, diameter=60, seed=1)
+    view = View(image, None, (), (slice(0, 160), slice(0, 160)))
+    sides: list[int] = []
+    events, outcome = run(
+        [TrainingPair(image, labels)], SMALL, None, view=lambda side: sides.append(side) or view
+    )
+    assert isinstance(outcome, JobFinished), outcome
+    diameter = events[1].diameter
+    assert diameter == pytest.approx(np.median(object_diameters(labels)))
+    model = outcome.result.model
+    assert model.diameter is not None and model.diameter < diameter / 1.5
+    np.testing.assert_array_equal(events[-1].labels, segment(model, image, diameter=diameter))
+
+
 class Unreadable:
     shape, ndim, dtype = (20, 20), 2, np.dtype(np.uint8)
 
@@ -114,7 +137,7 @@ def test_a_view_that_cannot_be_predicted_does_not_end_the_training(
     pair: TrainingPair, image: Any
 ) -> None:
     broken = View(image, None, (), (slice(0, 20), slice(0, 20)))
-    events, outcome = run([pair], SMALL, None, view=lambda: broken)
+    events, outcome = run([pair], SMALL, None, view=lambda side: broken)
     assert isinstance(outcome, JobFinished)
     assert not [event for event in events if isinstance(event, Preview)]
     assert isinstance(events[-1], TrainingFinished)

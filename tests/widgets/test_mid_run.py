@@ -59,14 +59,14 @@ def test_a_preview_of_the_image_before_is_not_drawn_on_another(viewer: Any) -> N
     for shape in ((3, 30, 40), (10, 10)):
         other = viewer.add_image(np.zeros(shape))
         preview.follow(other, None)
-        late = preview.view()
+        late = preview.view(512)
         assert late is not None
         preview.follow(small, None)
         rows, columns = late.region
         labels = np.ones((rows.stop - rows.start, columns.stop - columns.start), np.int32)
         preview.show(Preview(1, late, labels))
         assert NAME not in viewer.layers
-    now = preview.view()
+    now = preview.view(512)
     assert now is not None
     preview.show(Preview(2, now, np.ones((30, 40), np.int32)))
     assert viewer.layers[NAME].data.shape == (30, 40)

@@ -32,7 +32,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Data, split and device are ready."""
+    """Data, split and device are ready. ``diameter`` of the objects is in pixels of the image."""
 
     device: str
     objects: int

@@ -96,6 +96,13 @@ class PreparedData:
     n_classes: int
     warnings: tuple[str, ...]
 
+    @property
+    def object_diameter(self) -> float | None:
+        """Diameter of the objects of the typical image in its own pixels; None as above."""
+        if self.diameter is None:
+            return None
+        return self.diameter / float(np.median([region.factor for region in self.painted]))
+
 
 def scale_factors(
     planes: Sequence[AnnotatedPlane], settings: TrainSettings, base: Model | None

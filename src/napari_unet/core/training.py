@@ -119,7 +119,7 @@ def iter_training(
         objects=data.objects,
         validation_objects=data.validation_objects,
         trained_pixels=data.trained_pixels,
-        diameter=data.diameter,
+        diameter=data.object_diameter,
         first_step=run.step,
     )
     last_judgements = cost_in_judgements(data, assess.regions)

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Previews may use at most this share of the time: with the drawing, training keeps nine tenths.
 PREVIEW_SHARE = 0.05
+#: Longest side of the part of the view that is predicted, in pixels of the network.
+PREVIEW_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def training_job(
     base: str | Model | None,
     *,
     resume: TrainingState | None = None,
-    view: Callable[[], View | None] | None = None,
+    view: Callable[[int], View | None] | None = None,
     save_to: Path | None = None,
     name: str | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -85,7 +87,8 @@ def training_job(
     resume
         State of an earlier run to go on from.
     view
-        Asked after each validation for what the user looks at; may answer None.
+        Asked after each validation for what the user looks at, at most so many pixels of the
+        image per axis; may answer None.
     save_to
         Where the model goes; None keeps it in memory.
     name
@@ -127,7 +130,7 @@ def training_job(
         if spent > PREVIEW_SHARE * (time.perf_counter() - start):
             continue
         before = time.perf_counter()
-        preview = _preview(event.model, event.step, view(), diameter, settings.device, cancelled)
+        preview = _preview(event.model, event.step, view, diameter, settings.device, cancelled)
         spent += time.perf_counter() - before
         if preview is not None:
             yield preview
@@ -135,9 +138,7 @@ def training_job(
         yield _save(finished.model, save_to)
     if finished is not None and view is not None and finished.reason != "stopped":
         # What was seen last may be another network than the one that is delivered.
-        last = _preview(
-            finished.model, finished.steps, view(), diameter, settings.device, cancelled
-        )
+        last = _preview(finished.model, finished.steps, view, diameter, settings.device, cancelled)
         if last is not None:
             yield last
     return finished
@@ -184,19 +185,22 @@ def preview_labels(
 def _preview(
     model: Model,
     step: int,
-    view: View | None,
+    view: Callable[[int], View | None],
     diameter: float | None,
     device: Literal["auto", "cpu", "cuda", "mps"],
     cancelled: Callable[[], bool] | None,
 ) -> Preview | None:
-    if view is None:
+    from napari_unet.core.prediction import scale_factor
+
+    seen = view(max(1, round(PREVIEW_SIDE / scale_factor(model, diameter))))
+    if seen is None:
         return None
     try:
-        labels = preview_labels(model, view, diameter, device, cancelled)
+        labels = preview_labels(model, seen, diameter, device, cancelled)
     except UNetError as error:  # a preview that fails (NaN in the view) must not end a training
         logger.warning("no preview: %s", error)
         return None
-    return None if labels is None else Preview(step, view, labels)
+    return None if labels is None else Preview(step, seen, labels)
 
 
 def _save(model: Model, path: Path) -> ModelSaved:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from napari_unet.jobs.image_source import Region
     from napari_unet.widgets._frames import Frames
 
-#: Longest side of the part of the view that is predicted along the way, in pixels.
-PREVIEW_SIDE = 512
 NAME = "training preview"
 #: Colour of the outlines: none of the annotation's objects has it.
 _OUTLINE_COLOR = (0.0, 0.94, 1.0, 1.0)
@@ -60,13 +58,13 @@ class TrainingPreview:
         self._channel_axis = channel_axis
         self._feed.follow(layer, channel_axis)
 
-    def view(self) -> View | None:
-        """Return what the user looks at; safe to call from a worker."""
+    def view(self, side: int) -> View | None:
+        """Return at most ``side`` pixels per axis of what is looked at; a worker may call it."""
         seen = self._feed.latest()
         if seen is None:
             return None
         plane, channel_axis = seen.source.plane(seen.index)
-        region = limited(seen.region, seen.middle, PREVIEW_SIDE)
+        region = limited(seen.region, seen.middle, side)
         return View(plane, channel_axis, seen.index, region, seen.source)
 
     def show(self, preview: Preview) -> None:
