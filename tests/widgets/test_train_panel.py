@@ -130,6 +130,31 @@ def test_a_number_of_steps_can_be_trained_again(
     assert len(panel.plot.scores) > scores + 1
 
 
+def test_a_run_that_fails_leaves_the_model_before_to_be_saved_and_trained_longer(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+) -> None:
+    image = viewer.add_image(cells[0].astype(np.float32))
+    painted = viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    first, losses, figures = panel.model, list(panel.plot.loss), panel.table.text()
+    image.data = np.full_like(image.data, np.nan)
+    viewer.layers.selection.active = painted
+    panel.start()
+    done()
+    assert panel.error
+    assert panel.model is first and panel.table.text() == figures
+    assert not panel.longer.isHidden() and not panel._after.isHidden()
+    assert not panel.table.isHidden() and list(panel.plot.loss) == losses
+    panel.train_longer()  # the first run, with the pixels it was started with
+    done()
+    assert panel.error == "" and panel.model is not first
+    assert len(panel.plot.loss) == 2 * len(losses)
+
+
 def test_several_images_are_learned_from_together(
     panel: TrainPanel,
     viewer: Any,

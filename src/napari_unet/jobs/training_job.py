@@ -192,10 +192,10 @@ def _preview(
 ) -> Preview | None:
     from napari_unet.core.prediction import scale_factor
 
-    seen = view(max(1, round(PREVIEW_SIDE / scale_factor(model, diameter))))
-    if seen is None:
-        return None
     try:
+        seen = view(max(1, round(PREVIEW_SIDE / scale_factor(model, diameter))))
+        if seen is None:
+            return None
         labels = preview_labels(model, seen, diameter, device, cancelled)
     except UNetError as error:  # a preview that fails (NaN in the view) must not end a training
         logger.warning("no preview: %s", error)

@@ -74,6 +74,7 @@ class TrainPanel(Panel):
         self._workshop = workshop_of(self.session)
         self._preview = TrainingPreview(napari_viewer, self.session.frames)
         self._run: _Run | None = None
+        self._run_before: _Run | None = None
         self._delivered: Model | None = None
         self._drawn = 0.0
         self._build()
@@ -215,9 +216,7 @@ class TrainPanel(Panel):
         image = self.pairs.rows[0].image.layer
         if image is not None:
             self._follow(image)
-        if not resume:
-            self.plot.clear()
-        self._run = run
+        self._run, self._run_before = run, self._run
         self.plot.show()
         self.table.hide()
         self._after.hide()
@@ -245,6 +244,8 @@ class TrainPanel(Panel):
         elif isinstance(event, DeviceFound):
             self._workshop.note_device(event)
         elif isinstance(event, TrainingStarted):
+            if event.first_step == 0:
+                self.plot.clear()
             self.show_status(started(event))
         elif isinstance(event, Validation):
             score = event.scores.ap50 if math.isfinite(event.scores.ap50) else event.scores.f1
@@ -299,6 +300,10 @@ class TrainPanel(Panel):
         self.save_as.setToolTip(f"The model is in {event.path}")
 
     def _on_failed(self, outcome: JobFailed) -> None:
+        # What the run before delivered is still there to be saved and trained longer.
+        self._run = self._run_before
+        self._after.setVisible(self._delivered is not None)
+        self.table.setVisible(self._delivered is not None and bool(self.table.text()))
         self.show_status("")
         self.show_error(outcome.message)
 
