@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import imagecodecs
 import imageio.v3 as imageio
 import numpy as np
@@ -103,6 +105,26 @@ def test_the_stage_of_ome_tiff_in_another_unit_than_the_pixels(tmp_path):
     grid = read_image(tmp_path / "a.ome.tif").grid
     assert grid.translate == pytest.approx((-3000, 26500))
     assert grid.unit == "micrometer"
+
+
+def test_zeiss_lsm(tmp_path):
+    """Its header holds lengths in meters, and every image is followed by a thumbnail."""
+    sizes = struct.pack("<6d", 2e-7, 3e-7, 1e-6, 0.0, 1e-5, 0.0)
+    header = struct.pack("<Ii8i", 0x400494C, 512, 30, 20, 2, 1, 1, 1, 0, 0) + sizes
+    header = header.ljust(512, b"\0")
+    stack = np.arange(2 * 20 * 30, dtype=np.uint16).reshape(2, 20, 30)
+    common = {"metadata": None, "contiguous": False}
+    with tifffile.TiffWriter(tmp_path / "a.lsm") as file:
+        for number, plane in enumerate(stack):
+            tags = [] if number else [(34412, "B", len(header), header, True)]
+            file.write(plane, extratags=tags, **common)
+            file.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1, **common)
+    image = read_image(tmp_path / "a.lsm")
+    assert (image.data == stack).all()
+    assert image.grid.axes == "ZYX"
+    assert image.grid.scale == pytest.approx((1, 0.3, 0.2))
+    assert image.grid.translate == pytest.approx((0, 10, 0))
+    assert set(image.grid.units) == {"micrometer"}
 
 
 def test_colours_in_tiff(tmp_path):

@@ -14,7 +14,19 @@ from napari_unet.io.images import file_name_stem
 from napari_unet.io.ome_zarr import is_zarr
 
 #: What a folder is searched for.
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
+IMAGE_SUFFIXES = (
+    ".tif",
+    ".tiff",
+    ".btf",
+    ".tf8",
+    ".lsm",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".npy",
+    ".zarr",
+)
 MASKS = "_masks"
 #: How the names of label images end that lie beside images.
 _RESULTS = (MASKS, "_annotation")

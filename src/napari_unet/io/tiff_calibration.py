@@ -45,7 +45,7 @@ def _number(value: Any) -> float | None:
 
 
 def calibration(tiff: Any) -> Calibration:
-    """Read the calibration of an open ``tifffile.TiffFile``: OME, ImageJ or plain tags.
+    """Read the calibration of an open ``tifffile.TiffFile``: OME, ImageJ, Zeiss LSM or plain tags.
 
     A plain TIFF's resolution is believed only when it is in centimetres: per inch it is the
     printing resolution that painting programs invent.
@@ -55,6 +55,8 @@ def calibration(tiff: Any) -> Calibration:
     page = tiff.pages.first
     if tiff.is_imagej:
         return _from_imagej(tiff.imagej_metadata or {}, _pixel_sizes(page))
+    if tiff.is_lsm:
+        return _from_lsm(tiff.lsm_metadata or {})
     found = Calibration()
     tag = page.tags.get("ResolutionUnit")
     if tag is not None and int(tag.value) == _CENTIMETER:
@@ -113,6 +115,17 @@ def _from_imagej(entries: Mapping[str, Any], sizes: Mapping[str, float]) -> Cali
         found.put("T", entries["finterval"], time if known else "second")
     for axis in "XYZ":
         found.place(axis, entries.get(f"{axis.lower()}origin"), -found.scale.get(axis, 1.0))
+    return found
+
+
+def _from_lsm(entries: Mapping[str, Any]) -> Calibration:
+    """Read the header of a Zeiss LSM file, whose lengths are in meters."""
+    found = Calibration()
+    for axis in "XYZ":
+        size = _number(entries.get(f"VoxelSize{axis}"))
+        found.put(axis, (size or 0.0) * 1e6, "micrometer")
+        found.place(axis, entries.get(f"Origin{axis}"), 1e6)
+    found.put("T", entries.get("TimeIntervall"), "second")  # spelt so by Zeiss
     return found
 
 
