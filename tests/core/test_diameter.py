@@ -24,6 +24,7 @@ from napari_unet.core.diameter import (
 from napari_unet.core.model import Model
 from napari_unet.core.planes import as_plane
 from napari_unet.core.settings import TileSettings
+from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.core.unet import UNet
 
 CPU = TileSettings(device="cpu")
@@ -269,3 +270,18 @@ def test_only_the_middle_of_a_huge_image_is_read(sized_model: Model) -> None:
     first = next(iter(size_evidence(sized_model, as_plane(Huge()), settings=CPU, scale=scale)))
     assert first.candidate == CANDIDATES[0]
     assert Huge.largest <= 2048**2
+
+
+def test_a_network_with_a_single_logit_estimates_like_its_twin_with_two() -> None:
+    from napari_unet.core.model_file import load_model
+
+    model = load_model("nuclei")
+    single = UNet(**{**model.net.config(), "n_classes": 1}).eval()
+    weights = dict(model.net.state_dict())
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][1:] - weights[name][:1]
+    single.load_state_dict(weights)
+    image, _ = simulate_nuclei((160, 160), 12, diameter=22, seed=3)
+    twin = replace(model, net=single, class_names=("object",))
+    expected = estimate_diameter(model, as_plane(image), settings=CPU)
+    assert estimate_diameter(twin, as_plane(image), settings=CPU) == pytest.approx(expected, rel=1e-3)

@@ -167,6 +167,7 @@ def test_an_evaluation_is_readable_and_json_safe():
     assert lines[1].split() == ["average", "precision", "1.000", "1.000"]
 
 
+@pytest.mark.timed
 def test_cost_follows_the_pixels_not_objects_times_objects():
     """1,600 objects in 2048 x 2048: a dense table of pairs or a loop over objects takes minutes."""
     rows, columns = np.indices((2048, 2048)) // 51

@@ -117,6 +117,7 @@ def test_loading_leaves_the_random_numbers_alone(saved):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.timed
 def test_loading_a_model_of_the_shipped_size_takes_under_a_third_of_a_second(tmp_path):
     net = UNet(3, 2, base_channels=32, depth=3, norm="batch").eval()
     save_model(Model(net), tmp_path / "a.safetensors", half=True)
@@ -286,6 +287,7 @@ def test_a_failed_save_keeps_the_old_file(saved, tmp_path, small_disk):
     assert list(tmp_path.iterdir()) == [saved]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", list_models())
 def test_the_models_that_come_with_the_package(name):
     """At most 8 MB each, loaded by name in under 0.3 s, everything prediction needs is there."""

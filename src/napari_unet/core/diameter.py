@@ -19,7 +19,7 @@ from napari_unet.core.planes import Plane
 from napari_unet.core.prediction import NetworkInput, network_input
 from napari_unet.core.sampling import match_channels
 from napari_unet.core.settings import TileSettings
-from napari_unet.core.unet import UNet
+from napari_unet.core.unet import UNet, class_probabilities
 
 #: Diameters (image pixels) that are tried: each is sqrt(2) larger than the one before.
 CANDIDATES = tuple(float(d) for d in np.round(7.0 * 2 ** (np.arange(10) / 2), 1))
@@ -226,7 +226,7 @@ def _foreground(
     pixels = match_channels(pixels, net.in_channels)
     half = torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device))
     with torch.inference_mode(), half:  # a size needs no more precision
-        probabilities = torch.softmax(net(pixels).float(), dim=1)[0, 1]
+        probabilities = class_probabilities(net(pixels).float())[0, 1]
     result: npt.NDArray[np.float32] = probabilities.cpu().numpy()[: sides[0], : sides[1]]
     return result
 

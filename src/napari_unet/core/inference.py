@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from napari_unet.core.device import release_memory
 from napari_unet.core.layers import Convolution, UpConvolution, folded_block
 from napari_unet.core.sampling import match_channels
-from napari_unet.core.unet import UNet
+from napari_unet.core.unet import UNet, class_probabilities
 from napari_unet.core.winograd import Scratch
 
 Interval = tuple[int, int]
@@ -295,15 +295,8 @@ class InferenceNetwork:
             beside = skip.narrow(2, start - goal[0][0], stop - start + 4)
             y = block(torch.cat([beside, up], dim=1), cancelled)
             part = result.narrow(2, start - goal[0][0], stop - start)
-            part.copy_(y if level else self._class_probabilities(y))
+            part.copy_(y if level else class_probabilities(self._classifier(y).float()))
         return result
-
-    def _class_probabilities(self, features: Tensor) -> Tensor:
-        logits = self._classifier(features).float()
-        if self.n_classes == 1:
-            foreground = torch.sigmoid(logits)
-            return torch.cat([1 - foreground, foreground], dim=1)
-        return torch.softmax(logits, dim=1)
 
     def _stripes(self, goal: tuple[Interval, ...], channels: int, phase: int) -> list[Interval]:
         """Cut rows into stripes that start between two pooled pairs."""

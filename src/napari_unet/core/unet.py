@@ -250,6 +250,17 @@ class UNet(nn.Module):
             self.output_size(int(size))
 
 
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Turn ``(batch, K, y, x)`` logits into probabilities, background first.
+
+    Softmax over the classes; a network with a single logit has two, by the logistic function.
+    """
+    if logits.shape[1] == 1:
+        foreground = torch.sigmoid(logits)
+        return torch.cat([1 - foreground, foreground], dim=1)
+    return torch.softmax(logits, dim=1)
+
+
 def _centre_crop(x: Tensor, size: torch.Size) -> Tensor:
     for axis, length in zip((-2, -1), size, strict=True):
         excess = x.shape[axis] - length

@@ -157,7 +157,7 @@ def preview_labels(
 
     rows, columns = view.region
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    probabilities = np.zeros((model.net.n_classes, *shape), dtype=np.float32)
+    probabilities = np.zeros((max(2, model.net.n_classes), *shape), dtype=np.float32)
     tiles = iter_tiles(
         model,
         view.image,
