@@ -284,4 +284,6 @@ def test_a_network_with_a_single_logit_estimates_like_its_twin_with_two() -> Non
     image, _ = simulate_nuclei((160, 160), 12, diameter=22, seed=3)
     twin = replace(model, net=single, class_names=("object",))
     expected = estimate_diameter(model, as_plane(image), settings=CPU)
-    assert estimate_diameter(twin, as_plane(image), settings=CPU) == pytest.approx(expected, rel=1e-3)
+    assert estimate_diameter(twin, as_plane(image), settings=CPU) == pytest.approx(
+        expected, rel=1e-3
+    )

@@ -12,6 +12,7 @@ from napari_unet.core.diameter import estimate_diameter
 from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.planes import as_plane
 from napari_unet.core.simulation import simulate_nuclei
+from napari_unet.widgets import _size_finder
 from napari_unet.widgets._workshop import workshop_of
 from napari_unet.widgets.segment import SegmentPanel
 
@@ -58,3 +59,19 @@ def test_the_users_number_wins(panel: SegmentPanel, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
     assert panel.error == ""
     assert panel.run.diameters == {(): 31.0}
+
+
+def test_another_image_in_the_place_of_a_removed_one_is_measured_anew(
+    panel: SegmentPanel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new array often gets the ``id`` of one that was let go: it says nothing about pixels."""
+    monkeypatch.setattr(_size_finder, "id", lambda thing: 7, raising=False)
+    panel.show()
+    qtbot.waitUntil(lambda: bool(panel.sizes.known()), timeout=120_000)
+    first = panel.sizes.known()[()]
+    panel.viewer.layers.clear()
+    assert panel.sizes.known() == {}
+    panel.viewer.add_image(simulate_nuclei((192, 192), 8, diameter=55, seed=3)[0])
+    assert panel.sizes.known() == {}
+    qtbot.waitUntil(lambda: bool(panel.sizes.known()), timeout=120_000)
+    assert panel.sizes.known()[()] > 1.5 * first

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from napari_unet.widgets._workshop import Workshop
     from napari_unet.widgets.session import Session
 
+#: Array, channel axis, and key and source of the model.
+_Subject = tuple[Any, int | None, str, Any]
+
 KEY = "size"
 #: The user may still be choosing; milliseconds.
 PAUSE_MS = 500
@@ -46,7 +49,7 @@ class SizeFinder(QObject):
         self._workshop = workshop
         self._panel = panel
         self._known: dict[tuple[int, ...], float | None] = {}
-        self._about: tuple[Any, ...] | None = None
+        self._about: _Subject | None = None
         self._paused = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -62,10 +65,12 @@ class SizeFinder(QObject):
 
     def known(self) -> dict[tuple[int, ...], float | None]:
         """Return the sizes found for the planes of the chosen image with the chosen model."""
-        return dict(self._known) if self._about == self._subject() else {}
+        return dict(self._known) if _same(self._about, self._subject()) else {}
 
     def ask(self, _cause: object = None) -> None:
         """Look for the size soon, if it is wanted and not known."""
+        if not _same(self._about, self._subject()):
+            self._about, self._known = None, {}  # keep no image alive that is not chosen any more
         if not self._paused:
             self._timer.start()
 
@@ -79,13 +84,13 @@ class SizeFinder(QObject):
         """Look again."""
         self._paused = False
 
-    def _subject(self) -> tuple[Any, ...] | None:
+    def _subject(self) -> _Subject | None:
         """Return what a size belongs to: the pixels and the model themselves, not their names."""
         layer, choice = self._form.image.layer, self._form.model.choice
         if layer is None or choice is None or choice.source is None:
             return None
         array = layer.data[0] if layer.multiscale else layer.data
-        return (id(array), self._form.channels.axis, choice.key, id(choice.source))
+        return (array, self._form.channels.axis, choice.key, choice.source)
 
     def _look(self) -> None:
         subject = self._subject()
@@ -96,7 +101,7 @@ class SizeFinder(QObject):
             return
         layer, choice = self._form.image.layer, self._form.model.choice
         index = shown_index(self._session.viewer, layer, self._form.channels.axis)
-        if self._about == subject and index in self._known:
+        if _same(self._about, subject) and index in self._known:
             return
         if busy:
             self._timer.start()
@@ -105,11 +110,12 @@ class SizeFinder(QObject):
         plane, channel_axis = source_of(layer, self._form.channels.axis).plane(index)
 
         def remember(event: SizeFound) -> None:
-            if self._about != subject:
+            if not _same(self._subject(), subject):
+                return
+            if not _same(self._about, subject):
                 self._about, self._known = subject, {}
             self._known[event.index] = event.diameter
-            if self._subject() == subject:
-                self.found.emit(event.diameter)
+            self.found.emit(event.diameter)
 
         self._session.jobs.start(
             KEY,
@@ -122,3 +128,10 @@ class SizeFinder(QObject):
             TileSettings(),
             on_event=remember,
         )
+
+
+def _same(a: _Subject | None, b: _Subject | None) -> bool:
+    """Compare by identity: arrays have no other, and a number as ``id`` is soon given again."""
+    if a is None or b is None:
+        return a is b
+    return a[0] is b[0] and a[1:3] == b[1:3] and a[3] is b[3]
