@@ -72,6 +72,19 @@ def test_columns_of_others_are_kept(annotation: Labels) -> None:
     assert table.loc[8, "origin"] == "model nuclei"
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_objects_with_the_ids_of_other_programs_are_copied(
+    annotation: Labels, dtype: type[np.integer]
+) -> None:
+    """Memory follows the number of objects, not the highest id."""
+    data = result().data.astype(dtype)
+    data[data == 5] = 2**45 + 3
+    accepted = accept_objects(Labels(data), annotation, [(1,)], numbers={2**45 + 3})
+    assert accepted.numbers == (8,)
+    assert (annotation.data[1, 2:6, 10:14] == 8).all()
+    assert accept_objects(Labels(data), annotation, [(1,)]).numbers == (9,)
+
+
 def test_only_objects_mostly_inside_a_box(annotation: Labels) -> None:
     boxes = {(1,): np.array([[0, 9, 10, 13], [12, 26, 20, 30]])}
     accepted = accept_objects(result(), annotation, [(1,)], boxes=boxes)

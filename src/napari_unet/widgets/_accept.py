@@ -86,17 +86,18 @@ def accept_objects(
     new: list[int] = []
     skipped = 0
     for index in indices:
-        found = np.asarray(plane_of(result, index))
-        wanted, covered = _wanted(found, plane_of(annotation, index), numbers, boxes, index)
+        ids, found = _numbered(np.asarray(plane_of(result, index)))
+        asked = None if numbers is None else np.flatnonzero(np.isin(ids, list(numbers)))
+        wanted, covered = _wanted(found, plane_of(annotation, index), asked, boxes, index)
         skipped += covered
         if not len(wanted):
             continue
-        renumber = np.zeros(int(found.max()) + 1, np.int64)
+        renumber = np.zeros(len(ids), np.int64)
         for number in wanted:
             highest = next_free(highest)
             renumber[number] = highest
             new.append(highest)
-        copied = renumber[np.maximum(found, 0)]
+        copied = renumber[found]
         copied[np.asarray(plane_of(annotation, index)) != 0] = 0
         rows, columns = np.nonzero(copied)
         leading = [np.full(len(rows), place) for place in index]
@@ -121,21 +122,30 @@ def origins(annotation: Labels) -> dict[int, str]:
     return dict(known)
 
 
+def _numbered(plane: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Return the ids of a plane, 0 first, and where in them each pixel's is; -1 counts as 0.
+
+    Tables follow the number of objects, not the highest id: other programs have ids of 2^40.
+    """
+    ids = np.unique(np.append(np.maximum(plane, 0).ravel(), plane.dtype.type(0)))
+    return ids, np.searchsorted(ids, np.maximum(plane, 0))
+
+
 def _wanted(
-    found: npt.NDArray[Any],
+    found: npt.NDArray[np.intp],
     annotated: Any,
-    numbers: Collection[int] | None,
+    numbers: npt.NDArray[np.intp] | None,
     boxes: dict[tuple[int, ...], npt.NDArray[np.int64]] | None,
     index: tuple[int, ...],
 ) -> tuple[npt.NDArray[np.intp], int]:
     """Return the objects of one plane to copy, and how many were left out as annotated."""
-    flat = np.maximum(found, 0).ravel()
+    flat = found.ravel()
     area = np.bincount(flat)
     chosen = area > 0
     chosen[0] = False
     if numbers is not None:
         asked = np.zeros_like(chosen)
-        asked[[n for n in numbers if 0 < n < len(asked)]] = True
+        asked[numbers] = True
         chosen &= asked
     if boxes is not None:
         chosen &= _mostly_inside(found, area, boxes.get(index))
@@ -145,11 +155,11 @@ def _wanted(
 
 
 def _mostly_inside(
-    found: npt.NDArray[Any], area: npt.NDArray[np.intp], boxes: npt.NDArray[np.int64] | None
+    found: npt.NDArray[np.intp], area: npt.NDArray[np.intp], boxes: npt.NDArray[np.int64] | None
 ) -> npt.NDArray[np.bool_]:
     inside = np.zeros(len(area), bool)
     for y0, x0, y1, x1 in [] if boxes is None else boxes:
-        part = np.maximum(found[y0:y1, x0:x1], 0).ravel()
+        part = found[y0:y1, x0:x1].ravel()
         inside |= np.bincount(part, minlength=len(area)) > 0.5 * area
     return inside
 
