@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,3 +69,10 @@ def bright_model() -> Model:
         net.classifier.weight[:, 0, 0, 0] = torch.tensor([-6.0, 6.0])
         net.classifier.bias[:] = torch.tensor([3.0, -3.0])
     return Model(net.eval(), "bright", normalization=Normalization(0, 100))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> None:
+    """Take what is left of earlier tests out of the garbage collector: napari calls it per test."""
+    gc.collect()
+    gc.freeze()

@@ -40,11 +40,13 @@ def test_import_loads_nothing_heavy():
     assert not set(HEAVY) & set(loaded)
 
 
+@pytest.mark.timed
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not count the time of children")
 def test_import_takes_under_50_ms():
     assert seconds("import napari_unet") - seconds("pass") < 0.05
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help-all"], ["--version"]])
 def test_help_is_instant_and_loads_nothing_heavy(words):
     code = (

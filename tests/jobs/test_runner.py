@@ -187,6 +187,7 @@ def test_worker_waits_while_the_viewer_is_busy(qtbot: Any, runner: JobRunner) ->
     assert seen == list(range(100))
 
 
+@pytest.mark.timed
 def test_a_flood_of_events_leaves_time_for_the_viewer(qtbot: Any, runner: JobRunner) -> None:
     from qtpy.QtCore import QTimer
 
@@ -223,6 +224,7 @@ def test_a_listener_that_lets_qt_work_gets_one_event_at_a_time_and_one_end(
     assert len(ends) == 1
 
 
+@pytest.mark.timed
 def test_shutdown_lets_go_of_a_worker_that_waits(qtbot: Any) -> None:
     runner = JobRunner()
     seen: list[int] = []
@@ -236,6 +238,7 @@ def test_shutdown_lets_go_of_a_worker_that_waits(qtbot: Any) -> None:
     assert len(seen) == before
 
 
+@pytest.mark.timed
 def test_shutdown_does_not_wait_for_ever(qtbot: Any, caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
 

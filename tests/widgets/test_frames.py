@@ -45,6 +45,7 @@ def test_many_changes_are_one_frame_and_the_first_comes_at_once(frames: Frames, 
     assert (len(one.times), len(other.times)) == (2, 1)  # nothing changed, nothing is drawn
 
 
+@pytest.mark.timed
 def test_slow_frames_are_rare(frames: Frames, qtbot: Any) -> None:
     slow = Curve(0.06)
     end = time.perf_counter() + 3
@@ -56,6 +57,7 @@ def test_slow_frames_are_rare(frames: Frames, qtbot: Any) -> None:
     assert max(pauses) < 2 * _frames.LONGEST
 
 
+@pytest.mark.timed
 def test_a_first_answer_does_not_wait_for_its_turn(frames: Frames, qtbot: Any) -> None:
     slow, first = Curve(0.06), Curve()
     frames.request(slow.draw)

@@ -53,6 +53,7 @@ def segment_in_the_viewer(panel: SegmentPanel, qtbot: Any) -> None:
     assert panel.error == ""
 
 
+@pytest.mark.timed
 def test_the_viewer_answers_while_it_segments(panel: SegmentPanel, qtbot: Any) -> None:
     """Complaint 9: a timer of the viewer that ticks every 10 ms is seldom late."""
     ticks: list[float] = []
@@ -67,6 +68,7 @@ def test_the_viewer_answers_while_it_segments(panel: SegmentPanel, qtbot: Any) -
     assert np.percentile(gaps, 90) < 50
 
 
+@pytest.mark.timed
 def test_an_open_viewer_costs_little(panel: SegmentPanel, model: Model, qtbot: Any) -> None:
     """Complaint 10: processor time, which other programs on the machine do not change."""
 

@@ -329,6 +329,7 @@ def test_weight_range() -> None:
     assert weight_range(StateCounts(9, 0, 0, 0, 0, (0, 0)), settings)[0] > 0
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_a_large_annotation_follows_in_time(make_napari_viewer: Any, qtbot: Any) -> None:
     """2048 x 2048, 1,000 objects: 150 ms after a stroke, 50 ms after a move of the slider.
