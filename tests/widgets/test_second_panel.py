@@ -52,3 +52,20 @@ def test_a_second_panel_says_that_the_first_still_runs(
     jobs.cancel(module.KEY)
     qtbot.waitUntil(lambda: not jobs.busy, timeout=20_000)
     panel.session.close()
+
+
+def test_closing_a_second_train_panel_does_not_stop_the_training_of_the_first(
+    viewer: Any, qtbot: Any
+) -> None:
+    panel, second = train.TrainPanel(viewer), train.TrainPanel(viewer)
+    for one in (panel, second):
+        qtbot.addWidget(one)
+    jobs = panel.session.jobs
+    job = jobs.start(train.KEY, train.TITLE, slow, uses_torch=False)
+    panel.button.set_running(True)
+    second.dismiss()
+    assert not job.token()
+    panel.dismiss()
+    assert job.token()
+    qtbot.waitUntil(lambda: not jobs.busy, timeout=20_000)
+    panel.session.close()

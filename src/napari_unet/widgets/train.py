@@ -205,8 +205,9 @@ class TrainPanel(Panel):
             self.show_status(f"Saved as {target}.")
 
     def leave(self) -> None:
-        """Stop, and let go of the view and of timers."""
-        self.session.jobs.cancel(KEY)
+        """Stop what was started here, and let go of the view and of timers."""
+        if self.button.running:
+            self.session.jobs.cancel(KEY)
         self._preview.stop()
         self._preview.discard()
         self.session.frames.forget(self.plot.draw)
