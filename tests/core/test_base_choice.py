@@ -10,11 +10,11 @@ import pytest
 import torch
 from tests.core.small_training import nuclei, small
 
-from napari_unet.core import base_choice
+from napari_unet.core import base_choice, judging
 from napari_unet.core.base_choice import GENERALIST, choose_base
 from napari_unet.core.model import Model
 from napari_unet.core.pairs import AnnotatedPlane, TrainingPair, annotated_planes
-from napari_unet.core.settings import AnnotationSettings, TrainSettings
+from napari_unet.core.settings import AnnotationSettings
 
 
 def planes(cells: int) -> list[AnnotatedPlane]:
@@ -66,7 +66,7 @@ def test_of_equals_the_generalist_is_taken(able: Model, names: tuple[str, str]) 
 def test_a_lead_of_less_than_one_cell_is_a_coincidence(
     able: Model, monkeypatch: pytest.MonkeyPatch, cells: int, lead: float, expected: str
 ) -> None:
-    def agreement(model: Model, _planes: object, _settings: TrainSettings) -> tuple[float, int]:
+    def agreement(model: Model, *_: object) -> tuple[float, int]:
         return 0.3 + lead if model.name == "special" else 0.3, cells
 
     monkeypatch.setattr(base_choice, "_agreement", agreement)
@@ -110,6 +110,16 @@ def test_who_stops_does_not_wait_for_the_election(
     chosen = choose_base(planes(9), small(), models, cancelled=lambda: len(asked) > 0)
     assert chosen is not None and chosen.name == GENERALIST
     assert asked == [GENERALIST]
+
+
+def test_who_stops_does_not_wait_for_the_candidate_that_is_judged(
+    able: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter([False])  # asked before the candidate, and stopped while it predicts
+    monkeypatch.setattr(judging, "scores", lambda *_: pytest.fail("judged to the end"))
+    models = [replace(able, name=name) for name in ("special", GENERALIST)]
+    chosen = choose_base(planes(9), small(), models, cancelled=lambda: next(calls, True))
+    assert chosen is not None and chosen.name == GENERALIST
 
 
 def test_models_of_other_channels_do_not_stand_for_election(able: Model) -> None:

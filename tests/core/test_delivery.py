@@ -147,9 +147,9 @@ def test_time_is_kept_for_what_is_predicted_at_the_end(monkeypatch: pytest.Monke
     predict, kept = judging.predict_regions, training.cost_in_judgements
     judged_once: list[float] = []
 
-    def counted(model: Any, regions: Any, tiles: Any) -> Any:
+    def counted(model: Any, regions: Any, tiles: Any, cancelled: Any = None) -> Any:
         predicted[0] += sum(region.cost for region in regions)
-        return predict(model, regions, tiles)
+        return predict(model, regions, tiles, cancelled)
 
     def noted(data: Any, regions: Any) -> float:
         judged_once.append(sum(region.cost for region in regions))

@@ -169,6 +169,12 @@ def test_judging_returns_what_the_scores_were_found_with(model: Model) -> None:
     assert repr(found) == repr(scores(probabilities, regions, model))
 
 
+def test_judging_ends_when_it_is_cancelled(model: Model) -> None:
+    found, (probabilities,) = judge(model, [region_of(TRUTH)], CPU, lambda: True)
+    assert np.isnan([found.ap50, found.ap75, found.f1, found.overlap, found.loss]).all()
+    assert not probabilities.any()
+
+
 # --- pieces ------------------------------------------------------------------------------------
 
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_unet.core import delivery, gradient_step, optimization, training
+from napari_unet.core import delivery, gradient_step, judging, optimization, training
 from napari_unet.core.device import Device
 from napari_unet.core.errors import AnnotationError, InputError, ModelFileError
 from napari_unet.core.events import (
+    Scores,
     TrainingFinished,
     TrainingStarted,
     TrainingStep,
@@ -66,9 +67,19 @@ def plain_run() -> list[Any]:
 
 
 def after(steps: int) -> Callable[[], bool]:
-    """Return a cancel token that is set after so many steps."""
+    """Return a cancel token that is set after so many steps from scratch."""
     asked = iter(range(1_000_000))
     return lambda: next(asked) >= steps
+
+
+def stopped_after(steps: int, *arguments: Any) -> TrainingFinished:
+    """Return the end of a run that is stopped after so many steps."""
+    done = [0]
+    for event in iter_training(*arguments, cancelled=lambda: done[0] >= steps):
+        if isinstance(event, TrainingStep):
+            done[0] = event.step
+    assert isinstance(event, TrainingFinished)
+    return event
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -182,7 +193,7 @@ def test_stop_and_resume_is_one_run(optimizer: Any, stop: int, tmp_path: Path) -
 def test_a_fine_tuning_run_resumes_as_well(base: Model) -> None:
     settings = small(steps=6)
     whole = finished(iter_training([nuclei()], settings, base))
-    stopped = finished(iter_training([nuclei()], settings, base, cancelled=after(3)))
+    stopped = stopped_after(3, [nuclei()], settings, base)
     resumed = finished(iter_training([nuclei()], settings, base, resume=stopped.state))
     assert all(torch.equal(v, whole.state.net[k]) for k, v in resumed.state.net.items())
     assert same_weights(resumed.model, whole.model)
@@ -294,7 +305,7 @@ def test_a_stopped_run_delivers_what_it_has(base: Model) -> None:
     """Complaint 11."""
     image, _ = nuclei()
     for start in (None, base):
-        last = finished(iter_training([nuclei()], small(), start, cancelled=after(4)))
+        last = stopped_after(4, [nuclei()], small(), start)
         assert (last.reason, last.steps) == ("stopped", 4)
         assert finite(last.model) and predict(last.model, image).shape == (2, 96, 96)
 
@@ -306,6 +317,26 @@ def test_a_run_stopped_before_its_first_step_delivers_its_start(base: Model) -> 
     assert "The base model is kept" in last.decision
     scratch = finished(iter_training([nuclei()], small(), cancelled=lambda: True))
     assert scratch.steps == 0 and finite(scratch.model)
+
+
+def test_who_stops_before_the_first_step_does_not_wait_for_all_cells_to_be_judged(
+    base: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complaint 11: the cells held back tell what is delivered."""
+    judged: list[Any] = []
+
+    def scored(_found: Any, regions: Any, *_: Any) -> Scores:
+        judged.append(regions)
+        return Scores(1.0, 1.0, 1.0, 1.0, 0.0)
+
+    monkeypatch.setattr(judging, "scores", scored)
+    last = finished(iter_training([nuclei()], small(), base, cancelled=lambda: True))
+    assert last.before == last.after and len(judged) == 1
+    # A run that goes on has trained weights to weigh: how good the base is on all cells matters.
+    resume = stopped_after(1, [nuclei()], small(), base).state
+    judged.clear()
+    finished(iter_training([nuclei()], small(), base, resume=resume, cancelled=lambda: True))
+    assert sum(region.labels.max() for region in judged[1]) == 9
 
 
 def test_a_resumed_run_that_is_finished_trains_no_more() -> None:

@@ -53,7 +53,7 @@ def choose_base(
         The candidates; by default every shipped model. Without the generalist among them the
         first takes its place.
     cancelled
-        Asked before each candidate is judged; once it returns True the generalist is taken.
+        Asked while candidates are judged; once it returns True the generalist is taken.
 
     Returns
     -------
@@ -68,9 +68,11 @@ def choose_base(
     usable.sort(key=lambda model: model.name != GENERALIST)
     judged = []
     for model in usable:
-        if cancelled is not None and cancelled():
+        if cancelled and cancelled():
             return usable[0]
-        judged.append(_agreement(model, planes, settings))
+        judged.append(_agreement(model, planes, settings, cancelled))
+    if cancelled and cancelled():  # the last one may not have been judged to the end
+        return usable[0]
     agreement = [one for one, _ in judged]
     cells = judged[0][1]
     best = int(np.argmax(agreement))
@@ -94,12 +96,15 @@ def _fits(model: Model, planes: Sequence[AnnotatedPlane]) -> bool:
 
 
 def _agreement(
-    model: Model, planes: Sequence[AnnotatedPlane], settings: TrainSettings
+    model: Model,
+    planes: Sequence[AnnotatedPlane],
+    settings: TrainSettings,
+    cancelled: Callable[[], bool] | None,
 ) -> tuple[float, int]:
     """Judge a model, as it is, on all painted cells that are trained on, and count these."""
     everything = replace(settings, validation=0.0)
     factors, diameter = scale_factors(planes, everything, model)
     device = choose_device("cpu").device
     data = prepare(planes, factors, diameter, everything, model.normalization, device)
-    found, _ = judge(model, data.painted, TileSettings(device=settings.device))
+    found, _ = judge(model, data.painted, TileSettings(device=settings.device), cancelled)
     return quality(found), data.objects

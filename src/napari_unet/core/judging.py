@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,30 +28,48 @@ _CAREFUL_STEP = 0.11
 
 
 def judge(
-    model: Model, regions: Sequence[JudgedRegion], settings: TileSettings
+    model: Model,
+    regions: Sequence[JudgedRegion],
+    settings: TileSettings,
+    cancelled: Callable[[], bool] | None = None,
 ) -> tuple[Scores, list[Probabilities]]:
-    """Predict all regions; return the scores and the probabilities they were found with."""
-    found = predict_regions(model, regions, settings)
+    """Predict all regions; return the scores and the probabilities they were found with.
+
+    Once ``cancelled`` returns True the rest is not predicted, and every score is nan.
+    """
+    found = predict_regions(model, regions, settings, cancelled)
+    if cancelled is not None and cancelled():
+        return Scores(*[math.nan] * 5), found
     return scores(found, regions, model), found
 
 
 def predict_regions(
-    model: Model, regions: Sequence[JudgedRegion], settings: TileSettings
+    model: Model,
+    regions: Sequence[JudgedRegion],
+    settings: TileSettings,
+    cancelled: Callable[[], bool] | None = None,
 ) -> list[Probabilities]:
-    """Return ``(K, y, x)`` class probabilities of the window of each region."""
+    """Return ``(K, y, x)`` class probabilities of the window of each region, 0 once cancelled."""
     predictor = Predictor(model, settings)
-    return [_predict_region(predictor, region) for region in regions]
+    return [_predict_region(predictor, region, cancelled) for region in regions]
 
 
-def _predict_region(predictor: Predictor, region: JudgedRegion) -> Probabilities:
+def _predict_region(
+    predictor: Predictor, region: JudgedRegion, cancelled: Callable[[], bool] | None
+) -> Probabilities:
     rows, columns = region.window
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    result = np.empty((predictor.network.outputs, *shape), np.float32)
+    result = np.zeros((predictor.network.outputs, *shape), np.float32)
     diameter = None
     if predictor.model.diameter is not None and region.factor != 1:
         diameter = predictor.model.diameter / region.factor
     for tile in iter_tiles(
-        predictor, region.plane, diameter=diameter, region=region.window, scale=region.scale
+        predictor,
+        region.plane,
+        diameter=diameter,
+        region=region.window,
+        scale=region.scale,
+        cancelled=cancelled,
     ):
         y, x = tile.slices
         inside = (

@@ -109,7 +109,9 @@ def iter_training(
     before = assess(comparable) if comparable is not None else None
     on_all = before
     if comparable is not None and data.validation:
-        on_all = _Judge(data.painted, settings)(comparable)
+        # Who stops before the first step does not wait: trust matters only from there on.
+        stopping = cancelled if resume is None else None
+        on_all = _Judge(data.painted, settings)(comparable, stopping)
     run.follow(comparable, on_all)
     if resume is not None:
         resume.check_resumable(settings, run.net)
@@ -236,8 +238,8 @@ class _Judge:
         self.regions = regions
         self._tiles = TileSettings(device=settings.device)
 
-    def __call__(self, model: Model) -> Scores:
-        return judge(model, self.regions, self._tiles)[0]
+    def __call__(self, model: Model, cancelled: Callable[[], bool] | None = None) -> Scores:
+        return judge(model, self.regions, self._tiles, cancelled)[0]
 
 
 def _starting_model(base: Model | None, data: PreparedData, settings: TrainSettings) -> Model:
