@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -197,6 +198,24 @@ def test_a_fine_tuning_run_resumes_as_well(base: Model) -> None:
     resumed = finished(iter_training([nuclei()], settings, base, resume=stopped.state))
     assert all(torch.equal(v, whole.state.net[k]) for k, v in resumed.state.net.items())
     assert same_weights(resumed.model, whole.model)
+
+
+def test_a_run_stopped_during_the_choice_of_a_base_starts_from_the_base_chosen_then(
+    base: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops gets the model that knows most; another one may fit the painted cells better."""
+    generalist = replace(base, net=copy.deepcopy(base.net))
+    with torch.no_grad():
+        generalist.net.classifier.weight.mul_(0.5)
+    bases = [generalist, base, base]
+    monkeypatch.setattr(training, "choose_base", lambda *_, **__: bases.pop(0))
+    settings = small(steps=4)
+    stopped = stopped_after(0, [nuclei()], settings, "auto")
+    assert stopped.steps == 0 and same_weights(stopped.model, generalist)
+    resumed = finished(iter_training([nuclei()], settings, "auto", resume=stopped.state))
+    anew = finished(iter_training([nuclei()], settings, "auto"))
+    for name, value in anew.state.average.items():
+        assert torch.equal(value, resumed.state.average[name])
 
 
 def test_nothing_global_is_changed() -> None:

@@ -113,7 +113,8 @@ def iter_training(
         stopping = cancelled if resume is None else None
         on_all = _Judge(data.painted, settings)(comparable, stopping)
     run.follow(comparable, on_all)
-    if resume is not None:
+    # Before the first step the weights are those of a base that need not be this one.
+    if resume is not None and resume.step:
         resume.check_resumable(settings, run.net)
         run.restore(resume)
     yield TrainingStarted(
