@@ -57,6 +57,17 @@ def folder(tmp_path_factory) -> Path:
     return here
 
 
+def test_classes_are_spoken_of_as_pixels(folder, tmp_path, capsys):
+    """No cells are counted, and the score is not called F1."""
+    files = [folder / "image.tif", folder / "painted.tif", "--model", tmp_path / "m.safetensors"]
+    options = ["--task", "classes", "--area", "all", "--steps", 3]
+    assert run("train", *files, *options, *TINY) == 0
+    said = capsys.readouterr()
+    assert "training on 30,720 pixels\n" in said.err
+    assert "Scores: mean IoU 0." in said.out
+    assert "AP50" not in said.err and "F1" not in said.out
+
+
 @pytest.mark.skipif("nuclei" not in list_models(), reason="no base model is shipped")
 def test_train_segment_evaluate(folder, tmp_path, capsys):
     """Complaints 5 and 18: six painted cells, no viewer, and a score at the end."""

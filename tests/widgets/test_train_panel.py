@@ -155,6 +155,34 @@ def test_a_run_that_fails_leaves_the_model_before_to_be_saved_and_trained_longer
     assert len(panel.plot.loss) == 2 * len(losses)
 
 
+def test_classes_are_spoken_of_as_pixels(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(panel, "show_status", said.append)
+    panel.session.annotation_settings = AnnotationSettings(task="classes", area="painted")
+    viewer.add_image(cells[0])
+    viewer.add_labels(np.where(cells[1] > 0, 2, 1))
+    panel.start()
+    done()
+    assert "Learning from 10,752 pixels, some of them held back to judge the network." in said
+    axis = panel.plot._plot.getPlotItem().getAxis("right")
+    assert axis.labelText == "class overlap (IoU)"
+    assert panel.model is not None
+    panel.base.choose(f"trained:{panel.model.name}")
+    panel.start()
+    done()
+    assert panel.plot._base.isVisible()  # the score of the model it started from
+    panel.session.annotation_settings = AnnotationSettings(area="all")
+    panel.start()
+    done()
+    assert axis.labelText == "cells found (AP)"
+
+
 def test_several_images_are_learned_from_together(
     panel: TrainPanel,
     viewer: Any,

@@ -153,13 +153,13 @@ def follow_training(
         for event in iter_training(pairs, settings, base, cancelled=cancelled):
             record(event)
             if isinstance(event, TrainingStarted):
-                note(_started(event))
+                note(_started(event, settings.annotation.task))
                 note(choose_device(settings.device).reason)
             elif isinstance(event, TrainingStep):
                 shown["loss"] = f"{event.loss:.3f}"
                 move(line, STEPS * event.fraction)
             elif isinstance(event, Validation):
-                shown["AP50"] = f"{event.scores.ap50:.2f}"
+                shown |= {name: f"{value:.2f}" for name, value in _figures(event.scores)[:1]}
             elif isinstance(event, TrainingFinished):
                 if event.reason == "finished":
                     move(line, STEPS)
@@ -168,7 +168,10 @@ def follow_training(
     raise AssertionError("training ended without a result")
 
 
-def _started(event: TrainingStarted) -> str:
+def _started(event: TrainingStarted, task: str) -> str:
+    if task == "classes":
+        held_back = ", some of them held back" if event.validation_objects else ""
+        return f"training on {_count(event.trained_pixels, 'pixel')}{held_back}"
     held_back = (
         f", {event.validation_objects} of them held back" if event.validation_objects else ""
     )
@@ -190,9 +193,15 @@ def report(finished: TrainingFinished) -> Iterator[str]:
     yield finished.decision
 
 
+def _figures(scores: Scores) -> list[tuple[str, float]]:
+    """Return what is known of the scores by name; in task ``classes`` only the mean IoU is."""
+    if math.isnan(scores.ap50):
+        return [] if math.isnan(scores.f1) else [("mean IoU", scores.f1)]
+    found = (("AP50", scores.ap50), ("AP75", scores.ap75), ("F1", scores.f1))
+    return [(name, value) for name, value in found if math.isfinite(value)]
+
+
 def _scores(before: Scores | None, after: Scores) -> Iterator[str]:
-    for name, label in (("ap50", "AP50"), ("ap75", "AP75"), ("f1", "F1")):
-        new = getattr(after, name)
-        old = getattr(before, name) if before else math.nan
-        if math.isfinite(new):
-            yield f"{label} {new:.2f}" + (f" (before {old:.2f})" if math.isfinite(old) else "")
+    old = dict(_figures(before)) if before else {}
+    for name, new in _figures(after):
+        yield f"{name} {new:.2f}" + (f" (before {old[name]:.2f})" if name in old else "")

@@ -13,14 +13,16 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 MAX_POINTS = 1200
 _LOSS_COLOUR = "#e69f00"
 _SCORE_COLOUR = "#56b4e9"
-_AXES = {
-    "left": ("error (loss)", _LOSS_COLOUR),
-    "right": ("cells found (AP)", _SCORE_COLOUR),
+_LOSS_TEXT = "error (loss)"
+#: What the score is in each task: on the axis, and in the explanation.
+_SCORE_TEXTS = {
+    "objects": ("cells found (AP)", "share of held-back cells that it finds"),
+    "classes": ("class overlap (IoU)", "how well it agrees with the pixels held back"),
 }
 
 
 class LossPlot(QWidget):
-    """Two curves in one picture: loss (left axis) and the share of cells found (right axis).
+    """Two curves in one picture: loss (left axis) and a score, as the share of cells found (right).
 
     The loss is smoothed by a running mean, for single crops differ more than one step improves.
     Colours are from the Okabe-Ito palette, told apart by every kind of colour vision.
@@ -32,6 +34,7 @@ class LossPlot(QWidget):
         self._score_points: list[tuple[float, float]] = []
         self._smooth: float | None = None
         self._stride, self._skipped = 1, 0
+        self._score_text = ""
 
         self._plot = pg.PlotWidget()
         self._plot.setBackground(None)
@@ -73,12 +76,7 @@ class LossPlot(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
-        self._plot.setToolTip(
-            "Orange: how wrong the network is on the painted cells, lower is better.\n"
-            "Blue: share of held-back cells that it finds, higher is better;\n"
-            "the dashed line is the model you started from."
-        )
-        self._use_palette()
+        self.explain("objects")
 
     @property
     def loss(self) -> list[tuple[float, float]]:
@@ -97,6 +95,16 @@ class LossPlot(QWidget):
         self._base.setVisible(False)
         self._draw_loss()
         self._score.setData([], [])
+
+    def explain(self, task: str) -> None:
+        """Name the curves as what they are in the task ``objects`` or ``classes``."""
+        self._score_text, meaning = _SCORE_TEXTS[task]
+        self._plot.setToolTip(
+            "Orange: how wrong the network is on what was painted, lower is better.\n"
+            f"Blue: {meaning}, higher is better;\n"
+            "the dashed line is the model you started from."
+        )
+        self._use_palette()
 
     def add_loss(self, seconds: float, value: float) -> None:
         """Add the loss of one step; call :meth:`draw` to show it."""
@@ -143,8 +151,8 @@ class LossPlot(QWidget):
             axis.setTextPen(ink)
             axis.setPen(ink)
         # The words of an axis have the colour of its curve.
-        for name, (text, colour) in _AXES.items():
-            item.getAxis(name).setLabel(text, color=colour)
+        item.getAxis("left").setLabel(_LOSS_TEXT, color=_LOSS_COLOUR)
+        item.getAxis("right").setLabel(self._score_text, color=_SCORE_COLOUR)
 
     def _draw_loss(self) -> None:
         self._loss.setData(*_columns(self._loss_points))

@@ -16,12 +16,20 @@ _ROWS = (
 )
 
 
-def started(event: TrainingStarted) -> str:
+def started(event: TrainingStarted, task: str) -> str:
     """Say what is learned from."""
+    if task == "classes":
+        held_back = ", some of them held back to judge the network" * bool(event.validation_objects)
+        return f"Learning from {event.trained_pixels:,} pixels{held_back}."
     cells = f"{event.objects} painted cell{'s' if event.objects != 1 else ''}"
     if event.validation_objects:
         cells += f", {event.validation_objects} of them held back to judge the network"
     return f"Learning from {cells}."
+
+
+def score(scores: Scores) -> float:
+    """Return the one number that is drawn: cells found, or in task ``classes`` the mean IoU."""
+    return scores.ap50 if math.isfinite(scores.ap50) else scores.f1
 
 
 def finished_table(event: TrainingFinished) -> str:

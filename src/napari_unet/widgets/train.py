@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from napari_unet.widgets._progress import Progress, duration
 from napari_unet.widgets._starting_size import starting_diameter
 from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._training_preview import TrainingPreview
-from napari_unet.widgets._training_report import finished_sentence, finished_table, started
+from napari_unet.widgets._training_report import finished_sentence, finished_table, score, started
 from napari_unet.widgets._workshop import workshop_of
 from napari_unet.widgets.model_chooser import MODEL_FILES, ModelChoice, ModelChooser
 from napari_unet.widgets.panel import Panel, note
@@ -245,18 +244,22 @@ class TrainPanel(Panel):
         elif isinstance(event, DeviceFound):
             self._workshop.note_device(event)
         elif isinstance(event, TrainingStarted):
-            if event.first_step == 0:
-                self.plot.clear()
-            self.show_status(started(event))
+            self._on_started(event)
         elif isinstance(event, Validation):
-            score = event.scores.ap50 if math.isfinite(event.scores.ap50) else event.scores.f1
-            self.plot.add_score(event.seconds, score)
+            self.plot.add_score(event.seconds, score(event.scores))
         elif isinstance(event, Preview):
             self._preview.show(event)
         elif isinstance(event, TrainingFinished):
             self._on_trained(event)
         elif isinstance(event, ModelSaved):
             self._on_saved(event)
+
+    def _on_started(self, event: TrainingStarted) -> None:
+        task = "objects" if self._run is None else self._run.settings.annotation.task
+        if event.first_step == 0:
+            self.plot.clear()
+        self.plot.explain(task)
+        self.show_status(started(event, task))
 
     def _on_step(self, event: TrainingStep) -> None:
         self.plot.add_loss(event.seconds, event.loss)
@@ -278,9 +281,8 @@ class TrainPanel(Panel):
             self._run = dataclasses.replace(self._run, state=event.state)
         self._delivered = event.model
         if event.before is not None:
-            self.plot.set_base(event.before.ap50)
-        after = event.after.ap50 if math.isfinite(event.after.ap50) else event.after.f1
-        self.plot.add_score(event.seconds, after)
+            self.plot.set_base(score(event.before))
+        self.plot.add_score(event.seconds, score(event.after))
         table = finished_table(event)
         self.table.setText(table)
         self.table.setVisible(bool(table))
