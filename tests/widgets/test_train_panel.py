@@ -130,6 +130,25 @@ def test_a_number_of_steps_can_be_trained_again(
     assert len(panel.plot.scores) > scores + 1
 
 
+def test_the_time_left_follows_the_budget_that_ends_first(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(panel.progress, "update", lambda _fraction, text: said.append(text))
+    monkeypatch.setattr("napari_unet.widgets.train._CURVE_SECONDS", 0.0)
+    viewer.add_image(cells[0])
+    viewer.add_labels(cells[1])
+    assert panel.seconds.value() == 3600
+    panel.start()
+    done()
+    assert len(said) == 12 and said[-1] == "1 s left"
+    assert not any("min" in text for text in said[2:])
+
+
 def test_a_run_that_fails_leaves_the_model_before_to_be_saved_and_trained_longer(
     panel: TrainPanel,
     viewer: Any,

@@ -271,10 +271,13 @@ class TrainPanel(Panel):
         self.session.frames.request(self.plot.draw)
 
     def _time_left(self, event: TrainingStep) -> str:
-        budget = self._run.settings.seconds if self._run is not None else None
-        if budget is None:
+        settings = self._run.settings if self._run is not None else None
+        if settings is None or settings.seconds is None:
             return ""
-        return f"{duration(max(0.0, budget - event.seconds))} left"
+        left = max(0.0, settings.seconds - event.seconds)
+        if settings.steps is not None:  # whichever ends first
+            left = min(left, event.seconds / event.step * (settings.steps - event.step))
+        return f"{duration(left)} left"
 
     def _on_trained(self, event: TrainingFinished) -> None:
         if self._run is not None:
