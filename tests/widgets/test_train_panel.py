@@ -112,6 +112,22 @@ def test_stop_keeps_the_best_and_going_on_works(
     assert panel.model is not first
 
 
+def test_stop_after_the_last_step_leaves_what_is_said_of_the_result(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+) -> None:
+    """The file is still being written and the view predicted when the result is known."""
+    viewer.add_image(cells[0])
+    viewer.add_labels(cells[1])
+    panel.session.model_changed.connect(lambda _model: panel.button.click())
+    panel.start()
+    done()
+    assert not panel.button.running and panel.button.isEnabled()
+    assert panel.status.startswith("Trained for") and "ready in the Segment tab" in panel.status
+
+
 def test_a_number_of_steps_can_be_trained_again(
     panel: TrainPanel,
     viewer: Any,

@@ -75,6 +75,7 @@ class TrainPanel(Panel):
         self._run: _Run | None = None
         self._run_before: _Run | None = None
         self._delivered: Model | None = None
+        self._trained = False
         self._drawn = 0.0
         self._build()
         self.progress = Progress(self._bar, self.session.frames)
@@ -178,7 +179,8 @@ class TrainPanel(Panel):
     def stop(self) -> None:
         """End soon and keep the best network so far."""
         self.session.jobs.cancel(KEY)
-        self.show_status("Stopping; the best network so far is kept …")
+        if not self._trained:  # else only the last preview is stopped
+            self.show_status("Stopping; the best network so far is kept …")
 
     def ask_where_to_save(self) -> None:
         """Let the user choose a file for the delivered model."""
@@ -217,6 +219,7 @@ class TrainPanel(Panel):
         if image is not None:
             self._follow(image)
         self._run, self._run_before = run, self._run
+        self._trained = False
         self.plot.show()
         self.table.hide()
         self._after.hide()
@@ -282,7 +285,7 @@ class TrainPanel(Panel):
     def _on_trained(self, event: TrainingFinished) -> None:
         if self._run is not None:
             self._run = dataclasses.replace(self._run, state=event.state)
-        self._delivered = event.model
+        self._delivered, self._trained = event.model, True
         if event.before is not None:
             self.plot.set_base(score(event.before))
         self.plot.add_score(event.seconds, score(event.after))
