@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from napari_unet.widgets._parts import RunButton
+from napari_unet.widgets._parts import RunButton, seconds_box, small_button
 from napari_unet.widgets.panel import WrappedLabel
 
 LONG = "2024-03-11_Experiment_HeLa_DAPI_plate07_well_C04_field_012_channel0_maxproj.ome.tif"
@@ -62,3 +63,29 @@ def test_a_long_file_name_wraps_and_is_returned_as_it_was(qtbot: Any, text: str)
     qtbot.addWidget(label)
     assert label.text() == text
     assert label.minimumSizeHint().width() < 300
+
+
+@pytest.mark.parametrize("big", [True, False])
+def test_a_number_that_is_being_typed_counts_when_a_button_is_clicked(
+    qtbot: Any, big: bool
+) -> None:
+    """As on macOS, where a click does not take the focus from the box."""
+    window = QWidget()
+    qtbot.addWidget(window)
+    box = seconds_box(60)
+    button = RunButton("Train", "Stop") if big else small_button("Train longer", "")
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    layout = QVBoxLayout(window)
+    layout.addWidget(box)
+    layout.addWidget(button)
+    window.show()
+    window.activateWindow()
+    box.setFocus()
+    qtbot.waitUntil(box.hasFocus, timeout=10_000)
+    box.selectAll()
+    qtbot.keyClicks(box, "120")
+    read: list[int] = []
+    signal = button.start_requested if isinstance(button, RunButton) else button.clicked
+    signal.connect(lambda: read.append(box.value()))
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert read == [120]

@@ -6,6 +6,7 @@ import time
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QApplication,
     QHBoxLayout,
     QLabel,
@@ -42,6 +43,16 @@ class Clicks:
     def handled(self) -> None:
         """Say that the click took effect only now: what was clicked meanwhile belongs to it."""
         self._last = time.monotonic()
+
+
+def take_typed_number() -> None:
+    """Accept a number that is still being typed.
+
+    A box takes it when it loses the focus, and on macOS a click on a button leaves the focus there.
+    """
+    box = QApplication.focusWidget()
+    if isinstance(box, QAbstractSpinBox):
+        box.interpretText()
 
 
 class RunButton(QPushButton):
@@ -85,6 +96,7 @@ class RunButton(QPushButton):
     def _on_clicked(self) -> None:
         if self._clicks.again():
             return  # the second half of a double click would stop what the first half began
+        take_typed_number()
         if self._running:
             self.setEnabled(False)  # one click is enough; enabled again when the work has ended
             self.stop_requested.emit()
@@ -138,6 +150,7 @@ def small_button(text: str, tip: str) -> QPushButton:
     """Return a button of ordinary size with an explanation."""
     button = QPushButton(text)
     button.setToolTip(tip)
+    button.clicked.connect(take_typed_number)
     return button
 
 
