@@ -20,8 +20,8 @@ def starting_diameter(source: str | Model | None) -> float | None:
     Parameters
     ----------
     source
-        A model, the name or path of one, ``"auto"`` for the shipped one that fits (they agree in
-        size closely enough for a preview), or None for training from scratch.
+        A model, the name or path of one, ``"auto"`` for the shipped one that fits (the one that is
+        left only for a clear lead speaks for them), or None for training from scratch.
 
     Returns
     -------
@@ -34,11 +34,11 @@ def starting_diameter(source: str | Model | None) -> float | None:
         return source.diameter
     if "torch" not in sys.modules:
         return None
-    from napari_unet.core.model_file import list_models, model_info
+    from napari_unet.core.base_choice import AUTOMATIC, GENERALIST
+    from napari_unet.core.model_file import model_info
 
     try:
-        names = list_models() if source == "auto" else [source]
-        diameter = model_info(names[0])["diameter"] if names else None
+        diameter = model_info(GENERALIST if source == AUTOMATIC else source)["diameter"]
     except UNetError as error:
         logger.info("the object size of %s is not known: %s", source, error)
         return None
