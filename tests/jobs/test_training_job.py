@@ -128,11 +128,22 @@ def test_previews_of_large_cells_match_their_size_to_the_network() -> None:
 class Unreadable:
     shape, ndim, dtype = (20, 20), 2, np.dtype(np.uint8)
 
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
     def __getitem__(self, key: Any) -> np.ndarray:
-        raise OSError("the drive is gone")
+        raise self.error
 
 
-@pytest.mark.parametrize("image", [np.full((20, 20), np.nan), Unreadable()])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((20, 20), np.nan),
+        Unreadable(OSError("the drive is gone")),
+        Unreadable(MemoryError("Unable to allocate 2.00 GiB")),
+        Unreadable(AttributeError("of the library that reads the file")),
+    ],
+)
 def test_a_view_that_cannot_be_predicted_does_not_end_the_training(
     pair: TrainingPair, image: Any
 ) -> None:

@@ -197,8 +197,8 @@ def _preview(
         if seen is None:
             return None
         labels = preview_labels(model, seen, diameter, device, cancelled)
-    except UNetError as error:  # a preview that fails (NaN in the view) must not end a training
-        logger.warning("no preview: %s", error)
+    except Exception as error:  # whatever it is (NaN in the view, memory), training goes on
+        logger.warning("no preview: %s", error, exc_info=not isinstance(error, UNetError))
         return None
     return None if labels is None else Preview(step, seen, labels)
 
