@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from qtpy.QtWidgets import QMessageBox
 
 from napari_unet.core.model_file import load_model
 from napari_unet.core.settings import AnnotationSettings
@@ -349,8 +350,45 @@ def test_a_model_can_be_saved_elsewhere(
     done()
     panel.save_model(tmp_path / "mine")
     assert (tmp_path / "mine.safetensors").exists()
+    panel.save_model(tmp_path / "cells v1.2")  # found again by "Open a model file…"
+    assert (tmp_path / "cells v1.2.safetensors").exists()
     panel.save_model(tmp_path / "no folder" / "mine")
     assert panel.error
+
+
+def test_a_model_file_is_not_replaced_without_a_question(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Qt's own dialog looks for ``mine`` and lets ``mine.safetensors`` be."""
+    viewer.add_image(cells[0])
+    viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    file, asked = tmp_path / "mine.safetensors", []
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    dialogs = "napari_unet.widgets._save_dialog"
+    chosen = [str(tmp_path / "mine")]
+    monkeypatch.setattr(f"{dialogs}.QFileDialog.getSaveFileName", lambda *_: (chosen[0], ""))
+    monkeypatch.setattr(
+        f"{dialogs}.QMessageBox.question", lambda *words: asked.append(words[2]) or answers.pop(0)
+    )
+    panel.ask_where_to_save()
+    assert load_model(file).name and asked == []
+    file.write_text("older")
+    panel.ask_where_to_save()
+    assert file.read_text() == "older" and asked == ["mine.safetensors exists already. Replace it?"]
+    panel.ask_where_to_save()
+    assert load_model(file).name and len(asked) == 2
+    chosen[0] = str(file)  # here the dialog has asked
+    panel.ask_where_to_save()
+    chosen[0] = ""
+    panel.ask_where_to_save()
+    assert len(asked) == 2 and panel.error == ""
 
 
 def test_going_on_from_an_own_model_needs_no_file(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar
+from qtpy.QtWidgets import QLabel, QProgressBar
 
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
@@ -21,6 +21,7 @@ from napari_unet.widgets._parts import RunButton, row, seconds_box, small_button
 from napari_unet.widgets._places import models_folder, new_model_file
 from napari_unet.widgets._preferences import preference
 from napari_unet.widgets._progress import Progress, duration
+from napari_unet.widgets._save_dialog import ask_for_file, with_ending
 from napari_unet.widgets._starting_size import starting_diameter
 from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._training_preview import TrainingPreview
@@ -49,6 +50,8 @@ KEY = "train"
 TITLE = "Training"
 #: Curve and bar move so often: a minute of training has no use for more.
 _CURVE_SECONDS = 0.5
+#: How the name of a model file ends.
+_ENDINGS = (".safetensors",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +189,9 @@ class TrainPanel(Panel):
         """Let the user choose a file for the delivered model."""
         if self._run is None:
             return
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save the model", str(Path.home() / self._run.path.name), MODEL_FILES
-        )
-        if path:
+        start = Path.home() / self._run.path.name
+        path = ask_for_file(self, "Save the model", start, MODEL_FILES, _ENDINGS)
+        if path is not None:
             self.save_model(path)
 
     def save_model(self, path: str | Path) -> None:
@@ -199,9 +201,7 @@ class TrainPanel(Panel):
         with self.errors_shown():
             if self._delivered is None:
                 raise OutputError("There is no trained model yet; press Train first.")
-            target = Path(path)
-            if not target.suffix:
-                target = target.with_suffix(".safetensors")
+            target = with_ending(path, _ENDINGS)
             save_model(self._delivered, target)
             self.show_status(f"Saved as {target}.")
 
