@@ -74,3 +74,25 @@ def test_cancelling_the_file_dialog_changes_nothing(
     monkeypatch.setattr(dialog, lambda *args: (str(tmp_path / "new.safetensors"), ""))
     chooser.activated.emit(chooser.count() - 1)
     assert chooser.choice.text == "new"
+
+
+def test_cancelling_the_file_dialog_keeps_one_of_two_files_of_the_same_name(
+    session: Any,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bright_model: Model,
+) -> None:
+    """Also when a training ends while the dialog is open."""
+    chooser = ModelChooser(session)
+    qtbot.addWidget(chooser)
+    for day in ("monday", "friday"):
+        chooser.choose_file(tmp_path / day / "mine.safetensors")
+    chooser.setCurrentIndex(1)
+    chooser.activated.emit(1)
+    dialog = "napari_unet.widgets.model_chooser.QFileDialog.getOpenFileName"
+    monkeypatch.setattr(dialog, lambda *_: ("", setattr(session, "model", bright_model)))
+    chooser.setCurrentIndex(chooser.count() - 1)
+    chooser.activated.emit(chooser.count() - 1)
+    assert "bright (yours)" in [chooser.itemText(k) for k in range(chooser.count())]
+    assert chooser.choice.source == str(tmp_path / "monday" / "mine.safetensors")

@@ -69,6 +69,7 @@ class ModelChooser(ElidedComboBox):
         if scratch and len(self._shipped) > 1:
             self._shipped.insert(0, ModelChoice(BEST, "auto", "auto"))
         self._shown: list[ModelChoice] = []
+        self._chosen: str | None = None
         self._connections = connections = Connections()
         connections.connect(session.model_changed, self._on_model)
         session.closing.connect(connections.clear)
@@ -102,11 +103,10 @@ class ModelChooser(ElidedComboBox):
         if model is None:
             return
         choice = _trained(model)
-        current = self.choice
         # Training again under the same name replaces the entry, its older weights are let go.
         self._own = [choice, *(known for known in self._own if known.key != choice.key)]
-        take = self._take_new or (current is not None and current.key == choice.key)
-        self._fill(choice.key if take or current is None else current.key)
+        take = self._take_new or self._chosen == choice.key
+        self._fill(choice.key if take else self._chosen or choice.key)
         if take:
             self.model_chosen.emit(choice)
 
@@ -126,20 +126,23 @@ class ModelChooser(ElidedComboBox):
         else:
             self.setCurrentIndex(self.count() - 1)
         self.blockSignals(blocked)
+        self._note_choice()
+
+    def _note_choice(self) -> None:
+        """Remember the choice, to come back to it: texts may be the same for two files."""
+        self._chosen = self.choice.key if self.choice is not None else None
         self.setToolTip(self.currentText())
 
     def _on_activated(self, index: int) -> None:
         if index < len(self._shown):
-            self.setToolTip(self.currentText())
+            self._note_choice()
             self.model_chosen.emit(self._shown[index])
             return
-        current = self.toolTip()
         path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILES)
         if path:
             self.choose_file(path)
         else:
-            known = [choice.key for choice in self._shown if choice.text == current]
-            self._fill(known[0] if known else None)
+            self._fill(self._chosen)
 
 
 def shipped_names() -> list[str]:
