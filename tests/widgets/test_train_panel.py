@@ -333,6 +333,7 @@ def test_what_is_missing_is_said_and_the_panel_is_ready(
     assert "unexpected" not in panel.error
     assert not panel.button.running
     assert panel.model is None
+    assert panel.plot.isHidden()  # no empty axes stay behind
 
 
 def test_a_model_can_be_saved_elsewhere(

@@ -312,6 +312,7 @@ class TrainPanel(Panel):
         # What the run before delivered is still there to be saved and trained longer.
         self._run = self._run_before
         self._after.setVisible(self._delivered is not None)
+        self.plot.setVisible(bool(self.plot.loss))
         self.table.setVisible(self._delivered is not None and bool(self.table.text()))
         self.show_status("")
         self.show_error(outcome.message)
