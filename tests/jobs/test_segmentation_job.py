@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from napari_unet.jobs.cancellation import CancelToken
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.image_source import ImageSource
 from napari_unet.jobs.instance_job import (
+    ClassesFound,
     KeptProbabilities,
     Link,
     ObjectsFound,
@@ -107,6 +109,19 @@ def test_linked_planes_share_numbers(bright_model: Model) -> None:
     np.testing.assert_array_equal(canvas.labels, link_planes(segment(bright_model, STACK)))
     assert isinstance(outcome, JobFinished)
     assert outcome.result == ObjectsFound(3, 3)
+
+
+def test_classes_keep_their_numbers_and_are_told_as_shares(bright_model: Model) -> None:
+    model = dataclasses.replace(bright_model, task="classes", class_names=("glass", "cell"))
+    source = ImageSource(STACK)
+    link = Link(STACK.shape, axis=0)
+    request = SegmentationRequest(model, source, tuple(source.indices), link=link)
+    canvas, outcome = run(request)
+    np.testing.assert_array_equal(canvas.labels, STACK > 0.5)
+    assert isinstance(outcome, JobFinished)
+    share = float((STACK > 0.5).mean())
+    assert outcome.result == ClassesFound((("glass", 1 - share), ("cell", share)))
+    assert str(outcome.result) == f"{1 - share:.0%} glass, {share:.0%} cell"
 
 
 @pytest.mark.parametrize("channel_axis", [None, 0, 1])

@@ -116,6 +116,16 @@ class ObjectsFound:
 
 
 @dataclass(frozen=True)
+class ClassesFound:
+    """The result of a job that finds classes: names and their shares of what was segmented."""
+
+    shares: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{share:.0%} {name}" for name, share in self.shares)
+
+
+@dataclass(frozen=True)
 class PlanesLinked:
     """Objects carry one number through the stack: the whole label array."""
 

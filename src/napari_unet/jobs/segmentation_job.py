@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.core.events import (
     DiameterChosen,
@@ -18,7 +19,7 @@ from napari_unet.core.events import (
 from napari_unet.core.linking import link_planes
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.jobs.image_source import ImageSource, Region
-from napari_unet.jobs.instance_job import Link, ObjectsFound, PlanesLinked
+from napari_unet.jobs.instance_job import ClassesFound, Link, ObjectsFound, PlanesLinked
 from napari_unet.jobs.warm_up import DeviceFound, ModelLoaded
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SegmentationRequest:
     tiles, instances
         Settings of core; ``instances`` None takes the model's own.
     link
-        How objects are linked through the stack at the end, or None.
+        How objects are linked through the stack at the end, or None. Classes are not linked.
     known_diameters
         Diameters that were estimated before, per plane; they stand in for ``"auto"``.
     """
@@ -86,7 +87,7 @@ def segmentation_job(
     *,
     attention: Callable[[], Attention | None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Generator[Any, None, ObjectsFound]:
+) -> Generator[Any, None, ObjectsFound | ClassesFound]:
     """Segment plane by plane; the plane that is looked at comes first.
 
     Parameters
@@ -112,8 +113,8 @@ def segmentation_job(
 
     Returns
     -------
-    ObjectsFound
-        How many planes were finished, and the objects in what was done.
+    ObjectsFound or ClassesFound
+        How many planes were finished, and the objects in what was done; or its classes.
     """
     from napari_unet.core.device import choose_device
     from napari_unet.core.model_file import load_model
@@ -134,6 +135,8 @@ def segmentation_job(
         except Exception:
             yield from work.shifts()  # what is done stays, with numbers of its own
             raise
+    if work.task == "classes":
+        return work.classes()
     if work.stack is not None and request.link is not None and not left and not work.stopped():
         link = request.link
         linked = link_planes(work.stack, axis=link.axis, overlap=link.overlap, cancelled=cancelled)
@@ -159,7 +162,10 @@ class _Work:
         self._attention = attention
         self._cancelled = cancelled
         self._highest: dict[tuple[int, ...], int] = {}
-        link = request.link
+        model = predictor.model
+        self.task = model.task
+        self._class_pixels = np.zeros(len(model.class_names), np.int64)
+        link = None if self.task == "classes" else request.link
         self.stack = None if link is None else np.zeros(link.shape, np.int32)
 
     def stopped(self) -> bool:
@@ -193,20 +199,32 @@ class _Work:
                 if self.stack is not None:
                     self.stack[index] = event.labels
             elif isinstance(event, (DiameterChosen, TileDone, LabelsChanged, PlaneDone)):
-                if isinstance(event, LabelsChanged):  # in case that the plane cannot be completed
-                    highest = int(event.labels.max(initial=0))
-                    self._highest[index] = max(highest, self._highest.get(index, 0))
+                if isinstance(event, LabelsChanged):
+                    self._count(index, event.labels)
                 yield replace(event, index=index)
         return complete
+
+    def _count(self, index: tuple[int, ...], labels: npt.NDArray[np.int32]) -> None:
+        """Take in labels as they come, in case that the plane cannot be completed."""
+        if self.task == "classes":  # each pixel comes once
+            self._class_pixels += np.bincount(labels.ravel(), minlength=len(self._class_pixels))
+            return
+        self._highest[index] = max(int(labels.max(initial=0)), self._highest.get(index, 0))
 
     @property
     def objects(self) -> int:
         """Objects of all planes so far."""
         return sum(self._highest.values())
 
+    def classes(self) -> ClassesFound:
+        """Return how much of what was segmented belongs to each class."""
+        shares = self._class_pixels / max(1, int(self._class_pixels.sum()))
+        names = self._predictor.model.class_names
+        return ClassesFound(tuple(zip(names, shares.tolist(), strict=True)))
+
     def shifts(self) -> Generator[NumbersShifted, None, None]:
         """Make the numbers unique in the order of the planes, whichever came first."""
-        if self._predictor.model.task == "classes":
+        if self.task == "classes":
             return
         used = 0
         for index in sorted(self._highest):
