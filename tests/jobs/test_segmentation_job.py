@@ -111,6 +111,11 @@ def test_linked_planes_share_numbers(bright_model: Model) -> None:
     assert outcome.result == ObjectsFound(3, 3)
 
 
+def test_a_plane_that_was_not_completed_is_no_plane_in_words() -> None:
+    assert str(ObjectsFound(0, 12)) == str(ObjectsFound(1, 12)) == "12 objects"
+    assert str(ObjectsFound(3, 1)) == "1 object in 3 planes"
+
+
 def test_classes_keep_their_numbers_and_are_told_as_shares(bright_model: Model) -> None:
     model = dataclasses.replace(bright_model, task="classes", class_names=("glass", "cell"))
     source = ImageSource(STACK)

@@ -112,7 +112,7 @@ class ObjectsFound:
 
     def __str__(self) -> str:
         objects = f"{self.objects} object{'s' if self.objects != 1 else ''}"
-        return objects if self.planes == 1 else f"{objects} in {self.planes} planes"
+        return f"{objects} in {self.planes} planes" if self.planes > 1 else objects
 
 
 @dataclass(frozen=True)
