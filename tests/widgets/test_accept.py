@@ -9,7 +9,7 @@ import zarr
 from napari.layers import Labels
 
 from napari_unet.core.errors import AnnotationError
-from napari_unet.widgets._accept import accept_objects, origins
+from napari_unet.widgets._accept import accept_classes, accept_objects, origins
 from napari_unet.widgets.session import METADATA_KEY
 
 
@@ -110,6 +110,21 @@ def test_nothing_to_copy_says_why(annotation: Labels, arguments: dict, words: st
 def test_layers_of_different_size_are_refused() -> None:
     with pytest.raises(AnnotationError, match="differ in size"):
         accept_objects(result(), Labels(np.zeros((20, 30), np.int32)), [(1,)])
+
+
+def test_classes_keep_their_numbers(annotation: Labels) -> None:
+    before = annotation.data.copy()
+    accepted = accept_classes(result(), annotation, [(1,), (2,)])
+    assert accepted.numbers == (5, 9, 12)  # all of class 4 is annotated already
+    assert "3 classes copied" in accepted.sentence()
+    np.testing.assert_array_equal(annotation.data, np.where(before, before, result().data))
+    annotation.undo()
+    np.testing.assert_array_equal(annotation.data, before)
+    with pytest.raises(AnnotationError, match="nothing to copy"):
+        accept_classes(result(), annotation, [(1,)], numbers={4})
+    boxes = {(1,): np.array([[0, 9, 4, 13]])}
+    accept_classes(result(), annotation, [(1,)], boxes=boxes)
+    assert (annotation.data[1, 2:4, 10:13] == 5).all() and (annotation.data == 5).sum() == 6
 
 
 def test_into_an_annotation_in_a_file() -> None:

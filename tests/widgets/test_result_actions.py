@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._result_actions import EVERYTHING, PLANE, SELECTED
 from napari_unet.widgets.segment import SegmentPanel
 from napari_unet.widgets.session import METADATA_KEY
@@ -58,4 +59,29 @@ def test_an_object_is_picked_in_the_result_before_it_is_copied(
     copied = panel.session.annotation
     assert copied is not None
     assert np.array_equal(np.asarray(copied.data) > 0, labels == 2)
+    panel.session.close()
+
+
+def test_classes_become_classes_in_all_planes_and_never_objects(
+    make_napari_viewer: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((2, 30, 40)), name="tissue")
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    classes = np.zeros((2, 30, 40), np.uint16)
+    classes[:, 2:8, 2:8], classes[:, 12:20, 12:20] = 1, 2
+    entry = {"role": "result", "task": "classes"}
+    result = viewer.add_labels(classes, metadata={METADATA_KEY: entry})
+    viewer.layers.selection.active = result
+    panel.result.set_scope(EVERYTHING)
+    panel.result.use_as_annotation()
+    assert "kinds of material" in panel.error  # the Annotate tab still says objects
+    assert panel.session.annotation is None
+    panel.session.annotation_settings = AnnotationSettings(task="classes", area="painted")
+    panel.result.use_as_annotation()
+    assert panel.error == ""
+    copied = panel.session.annotation
+    assert copied is not None
+    np.testing.assert_array_equal(copied.data, classes)
     panel.session.close()

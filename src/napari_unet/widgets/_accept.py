@@ -18,6 +18,9 @@ from napari_unet.widgets.session import METADATA_KEY
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+#: Coordinates, one row per axis, and values.
+_Pixels = tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]
+
 #: An object is skipped when more of it than this is annotated already.
 COVERED = 0.5
 
@@ -27,12 +30,13 @@ class Accepted:
     """Numbers of the copied objects in the annotation, and how many were there already."""
 
     numbers: tuple[int, ...]
-    skipped: int
+    skipped: int = 0
+    things: tuple[str, str] = ("object", "objects")
 
     def sentence(self, hidden: str = "") -> str:
         """Say it in words; ``hidden`` names a layer that was hidden to show the copies."""
         count = len(self.numbers)
-        text = f"{count} object{'s' if count != 1 else ''} copied into the annotation"
+        text = f"{count} {self.things[count != 1]} copied into the annotation"
         if self.skipped:
             text += f"; {self.skipped} left out because they are annotated already"
         text += ". Correct them there and train again; Ctrl+Z takes it back."
@@ -72,17 +76,9 @@ def accept_objects(
     AnnotationError
         If the layers do not fit, there is nothing to copy, or the annotation cannot be written.
     """
-    shape = tuple(result.data.shape)
-    target = annotation.data[0] if annotation.multiscale else annotation.data
-    if shape != tuple(target.shape):
-        raise AnnotationError(
-            f"The objects ({_size(shape)}) and the annotation {annotation.name!r} "
-            f"({_size(target.shape)}) differ in size; choose the annotation of the same image."
-        )
-    paintable(annotation, 1)
+    target = _fitting(result, annotation)
     highest = highest_number(target)
-    places: list[npt.NDArray[np.intp]] = []
-    values: list[npt.NDArray[np.int64]] = []
+    copies: list[_Pixels] = []
     new: list[int] = []
     skipped = 0
     for index in indices:
@@ -99,20 +95,74 @@ def accept_objects(
             new.append(highest)
         copied = renumber[found]
         copied[np.asarray(plane_of(annotation, index)) != 0] = 0
-        rows, columns = np.nonzero(copied)
-        leading = [np.full(len(rows), place) for place in index]
-        places.append(np.stack([*leading, rows, columns]))
-        values.append(copied[rows, columns])
+        copies.append(_pixels(index, copied))
     if not new:
         raise AnnotationError(_nothing(skipped, numbers, boxes))
     paintable(annotation, highest)
-    where = tuple(np.concatenate(places, axis=1))
-    try:
-        annotation.data_setitem(where, np.concatenate(values).astype(target.dtype))
-    except NotImplementedError as error:
-        raise AnnotationError(LAZY.format(name=annotation.name)) from error
+    _write(annotation, copies)
     _record(annotation, new, origin)
     return Accepted(tuple(new), skipped)
+
+
+def accept_classes(
+    result: Labels,
+    annotation: Labels,
+    indices: Iterable[tuple[int, ...]],
+    *,
+    numbers: Collection[int] | None = None,
+    boxes: dict[tuple[int, ...], npt.NDArray[np.int64]] | None = None,
+) -> Accepted:
+    """Copy classes, which keep their numbers, into unlabelled pixels.
+
+    Parameters and errors are those of :func:`accept_objects`; of ``boxes`` the inside is copied.
+    """
+    _fitting(result, annotation)
+    copies: list[_Pixels] = []
+    present: set[int] = set()
+    for index in indices:
+        copied = np.maximum(plane_of(result, index), 0).astype(np.int64)
+        copied[np.asarray(plane_of(annotation, index)) != 0] = 0
+        if numbers is not None:
+            copied[~np.isin(copied, list(numbers))] = 0
+        if boxes is not None:
+            copied[~_inside(copied.shape, boxes.get(index))] = 0
+        copies.append(_pixels(index, copied))
+        present.update(np.unique(copied[copied > 0]).tolist())
+    if not present:
+        raise AnnotationError("There is nothing to copy here that is not annotated already.")
+    paintable(annotation, max(present))
+    _write(annotation, copies)
+    return Accepted(tuple(sorted(present)), things=("class", "classes"))
+
+
+def _fitting(result: Labels, annotation: Labels) -> Any:
+    """Return the array of an annotation that fits a result and can be painted."""
+    shape = tuple(result.data.shape)
+    target = annotation.data[0] if annotation.multiscale else annotation.data
+    if shape != tuple(target.shape):
+        raise AnnotationError(
+            f"The objects ({_size(shape)}) and the annotation {annotation.name!r} "
+            f"({_size(target.shape)}) differ in size; choose the annotation of the same image."
+        )
+    paintable(annotation, 1)
+    return target
+
+
+def _pixels(index: tuple[int, ...], plane: npt.NDArray[np.int64]) -> _Pixels:
+    """Return what is not 0 of a plane."""
+    rows, columns = np.nonzero(plane)
+    leading = [np.full(len(rows), place) for place in index]
+    return np.stack([*leading, rows, columns]), plane[rows, columns]
+
+
+def _write(annotation: Labels, copies: Iterable[_Pixels]) -> None:
+    """Write pixels as one step of undo."""
+    places, values = zip(*copies, strict=True)
+    numbers = np.concatenate(values).astype(annotation.data.dtype)
+    try:
+        annotation.data_setitem(tuple(np.concatenate(places, axis=1)), numbers)
+    except NotImplementedError as error:
+        raise AnnotationError(LAZY.format(name=annotation.name)) from error
 
 
 def origins(annotation: Labels) -> dict[int, str]:
@@ -161,6 +211,13 @@ def _mostly_inside(
     for y0, x0, y1, x1 in [] if boxes is None else boxes:
         part = found[y0:y1, x0:x1].ravel()
         inside |= np.bincount(part, minlength=len(area)) > 0.5 * area
+    return inside
+
+
+def _inside(shape: tuple[int, ...], boxes: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(shape, bool)
+    for y0, x0, y1, x1 in [] if boxes is None else boxes:
+        inside[y0:y1, x0:x1] = True
     return inside
 
 

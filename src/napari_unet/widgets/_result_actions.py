@@ -9,11 +9,12 @@ from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.jobs.size_job import seams_job
-from napari_unet.widgets._accept import accept_objects
+from napari_unet.widgets._accept import accept_classes, accept_objects
 from napari_unet.widgets._annotation_layer import new_annotation
 from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_of
 from napari_unet.widgets._parts import row, small_button
 from napari_unet.widgets._source import limited, shown_index, shown_middle, shown_region, source_of
+from napari_unet.widgets.annotate import TASK_WORDS
 from napari_unet.widgets.session import METADATA_KEY, kind_of, same_layer
 
 if TYPE_CHECKING:
@@ -81,20 +82,20 @@ class ResultActions(QWidget):
             leading = result.data.shape[:-2]
             indices = list(np.ndindex(*leading)) if scope == EVERYTHING else [here]
             _check_has_objects(result, indices)
+            task = panel.session.annotation_settings.task
+            _check_task(result, task)
             numbers = {_picked(result)} if scope == SELECTED else None
             annotation = self._annotation(panel, result)
             boxes = None
             if scope == BOXES:
                 boxes = {here: boxes_on_plane(panel.session.boxes, result, here)}
-            model = _entry(result).get("model", "")
-            accepted = accept_objects(
-                result,
-                annotation,
-                indices,
-                numbers=numbers,
-                boxes=boxes,
-                origin=f"model {model}" if model else f"layer {result.name}",
-            )
+            parts: dict[str, Any] = {"numbers": numbers, "boxes": boxes}
+            if task == "classes":
+                accepted = accept_classes(result, annotation, indices, **parts)
+            else:
+                model = _entry(result).get("model", "")
+                parts["origin"] = f"model {model}" if model else f"layer {result.name}"
+                accepted = accept_objects(result, annotation, indices, **parts)
             panel.session.annotation_edited.emit(annotation)
             all_taken = scope == EVERYTHING or (scope == PLANE and not leading)
             if all_taken:
@@ -196,6 +197,16 @@ def _picked(result: Labels) -> int:
     if number <= 0:
         raise AnnotationError(_PICK)
     return number
+
+
+def _check_task(result: Labels, task: str) -> None:
+    """Decline to take classes for objects, or the other way round."""
+    found = _entry(result).get("task", task)
+    if found != task:
+        raise AnnotationError(
+            f"{result.name!r} holds {TASK_WORDS[found]}; choose that under 'I paint' in the "
+            "Annotate tab first."
+        )
 
 
 def _check_has_objects(result: Labels, indices: list[tuple[int, ...]]) -> None:

@@ -156,7 +156,11 @@ class SegmentationRun:
     def _take_model(self, model: Model) -> None:
         self.model = model
         entry = dict(self.stream.layer.metadata.get(METADATA_KEY, {}))
-        self.stream.layer.metadata[METADATA_KEY] = {**entry, "model": model.name}
+        self.stream.layer.metadata[METADATA_KEY] = {
+            **entry,
+            "model": model.name,
+            "task": model.task,
+        }
 
     def _open(self, index: tuple[int, ...]) -> None:
         height, width = self.request.source.plane_shape
