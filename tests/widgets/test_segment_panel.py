@@ -361,6 +361,45 @@ def test_what_cannot_be_segmented_leaves_the_panel_ready(
     assert len(viewer.layers) == 1  # no empty result stays behind
 
 
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_result_stays_when_the_next_segmentation_has_nothing_to_show(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None], tmp_path: Any, how: str
+) -> None:
+    viewer.add_image(picture())
+    panel.options.probabilities.setChecked(True)
+    panel.start()
+    done()
+    run, layers = panel.run, list(viewer.layers)
+    labels = run.stream.layer.data.copy()
+    if how == "failed":
+        (tmp_path / "model.safetensors").write_bytes(b"junk")
+        panel.form.model.choose_file(tmp_path / "model.safetensors")
+    panel.start()
+    if how == "stopped":
+        panel.stop()
+    done()
+    assert panel.run is run and run.alive
+    assert list(viewer.layers) == layers
+    assert [layer.name for layer in layers] == ["Image", "Image probability", "Image objects"]
+    assert bool(panel.error) is (how == "failed")
+    assert ("is back" in panel.status) is (how == "stopped")
+    panel.objects.set_settings(InstanceSettings(min_size=10_000))  # the sliders still work on it
+    done()
+    assert labels.any() and not run.stream.layer.data.any()
+
+
+def test_nothing_stays_behind_of_a_segmentation_that_was_stopped_at_once(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    viewer.add_image(picture())
+    panel.start()
+    panel.stop()
+    done()
+    assert panel.error == ""
+    assert panel.status == "Stopped before anything was segmented."
+    assert len(viewer.layers) == 1
+
+
 def test_a_model_file_is_opened_and_used(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None], bright_model: Model, tmp_path: Any
 ) -> None:

@@ -18,7 +18,7 @@ from napari_unet.widgets.session import METADATA_KEY
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from napari_unet.core.model import Model
     from napari_unet.widgets._frames import Frames
@@ -72,6 +72,7 @@ class SegmentationRun:
             metadata={METADATA_KEY: {"role": "result", "image": image.name}},
         )
         self._done_planes = 0
+        self._taken_out: list[tuple[int, Layer]] = []
         self._probabilities: Image | None = None
         self._probability_array: npt.NDArray[Any] | None = None
         if show_probabilities:
@@ -90,7 +91,6 @@ class SegmentationRun:
     def handle(self, event: Any) -> None:
         """Take in one event of the job."""
         if isinstance(event, LabelsChanged):
-            self.drew_something = True
             self.stream.write(event.index, event.slices, event.labels)
         elif isinstance(event, TileDone):
             self._take_tile(event)
@@ -108,17 +108,33 @@ class SegmentationRun:
             self.stream.write_all(event.labels)
 
     def finish(self) -> None:
-        """Let the user edit; an empty layer of a run that never began goes away."""
+        """Let the user edit."""
         self.stream.finish()
         self._frames.forget(self._refresh_probabilities)
         self._refresh_probabilities()
 
     def remove_layers(self) -> None:
         """Take the layers away."""
-        for layer in (self.stream.layer, self._probabilities):
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        self.take_out()
         self.close()
+
+    def take_out(self) -> None:
+        """Take the layers away for a while."""
+        layers = self._viewer.layers
+        own = [layer for layer in layers if layer in (self.stream.layer, self._probabilities)]
+        self._taken_out = [(layers.index(layer), layer) for layer in own]
+        for layer in own:
+            layers.remove(layer)
+
+    def put_back(self) -> None:
+        """Bring the layers back that :meth:`take_out` took."""
+        layers = self._viewer.layers
+        active = layers.selection.active
+        for place, layer in self._taken_out:
+            layers.insert(min(place, len(layers)), layer)
+        if active is not None:
+            layers.selection.active = active
+        self._taken_out = []
 
     def close(self) -> None:
         """Let go of timers and events; the layers stay."""
@@ -169,6 +185,7 @@ class SegmentationRun:
             self.store.open(index, region)
 
     def _take_tile(self, event: TileDone) -> None:
+        self.drew_something = True
         total = max(1, len(self.request.planes))
         self.fraction = (self._done_planes + event.done / max(1, event.total)) / total
         self.store.put(event.index, event.slices, event.probabilities)

@@ -54,6 +54,7 @@ class SegmentPanel(Panel):
         self._workshop = workshop_of(self.session)
         self._feed = ViewFeed(napari_viewer)
         self._run: SegmentationRun | None = None
+        self._before: SegmentationRun | None = None
         self._build()
         self.progress = Progress(self._bar, self.session.frames)
         self.thresholds = LiveThresholds(self.session, self._look_at, self)
@@ -180,8 +181,9 @@ class SegmentPanel(Panel):
         self._feed.stop()
         self.thresholds.forget()
         self.sizes.pause()
-        if self._run is not None:
-            self._run.close()
+        for run in (self._run, self._before):
+            if run is not None:
+                run.close()
         self.progress.end()
 
     def _say_what_is_missing(self, image: Image | None) -> None:
@@ -207,15 +209,32 @@ class SegmentPanel(Panel):
         )
 
     def _drop_last(self, layer: Any) -> None:
-        """Make room: the last result of this image goes, unless it was corrected or is wanted."""
+        """Make room: the last result of this image goes, unless it was corrected or is wanted.
+
+        It comes back when the new segmentation ends before it has anything to show.
+        """
         last = self._run
         if last is None:
             return
         replaceable = last.image is layer and last.alive and not last.stream.edited
         if replaceable and not self.options.keep.isChecked() and not self._in_use(last):
-            last.remove_layers()
+            last.take_out()
+            self._before = last
         else:
             last.close()
+
+    def _forget_before(self) -> None:
+        if self._before is not None:
+            self._before.close()
+            self._before = None
+
+    def _give_up(self, run: SegmentationRun) -> None:
+        """Take the empty layers of a segmentation away and bring the result before it back."""
+        run.remove_layers()
+        self._run, self._before = self._before, None
+        if self._run is not None:
+            self._run.put_back()
+            self.thresholds.use(self._run)
 
     def _in_use(self, run: SegmentationRun) -> bool:
         return bool(run.stream.layer == self.session.annotation)
@@ -238,6 +257,8 @@ class SegmentPanel(Panel):
             self.session.jobs.cancel(KEY)
             return
         run.handle(event)
+        if run.drew_something:
+            self._forget_before()
         if isinstance(event, DeviceFound):
             self._workshop.note_device(event)
         elif isinstance(event, ModelLoaded):
@@ -251,7 +272,13 @@ class SegmentPanel(Panel):
         if run is None:
             return
         if not run.alive:
+            self._forget_before()
             self.show_status("The result layer was removed or replaced, so segmenting stopped.")
+            return
+        if outcome.cancelled and not run.drew_something:
+            self._give_up(run)
+            back = "; the result before is back" if self._run is not None else ""
+            self.show_status(f"Stopped before anything was segmented{back}.")
             return
         run.finish()
         self.thresholds.use(run)
@@ -274,8 +301,7 @@ class SegmentPanel(Panel):
         if run.drew_something:
             run.finish()
         else:
-            run.remove_layers()
-            self._run = None
+            self._give_up(run)
 
     def _on_any_job_finished(self, job: Job) -> None:
         if job.title == TITLE:
