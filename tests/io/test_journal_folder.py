@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from napari_unet.io.journal import SUFFIX, JournalHeader
 from napari_unet.io.journal_folder import (
-    SILENCE,
     closed_in_order,
     new_journal,
-    this_computer,
     this_process,
     tidy,
     unfinished,
@@ -46,18 +42,6 @@ def test_only_journals_of_dead_programs_are_unfinished(tmp_path: Path) -> None:
     (tmp_path / "foreign.labels-journal").write_bytes(b"something else")
     assert set(unfinished(tmp_path)) == {cut.path, reused.path}
     running.discard()
-
-
-def test_a_journal_of_another_computer_is_unfinished_after_a_day_of_silence(tmp_path: Path) -> None:
-    """On a shared home folder its program may still run, whatever runs here under its number."""
-    here = new_journal(tmp_path, dataclasses.replace(header(NOBODY), computer=this_computer()))
-    there = new_journal(tmp_path, dataclasses.replace(header(NOBODY), computer="another"))
-    for journal in (here, there):
-        journal.close(in_order=False)
-    assert unfinished(tmp_path) == [here.path]
-    yesterday = time.time() - SILENCE - 60
-    os.utime(there.path, (yesterday, yesterday))
-    assert unfinished(tmp_path) == [here.path, there.path]
 
 
 def test_tidy_keeps_the_newest_and_the_unfinished(tmp_path: Path) -> None:

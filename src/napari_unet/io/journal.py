@@ -61,9 +61,7 @@ class JournalHeader:
     created
         ISO date and time.
     process, process_start
-        Number and start time of the program that writes; together they are unique on
-    computer
-        Name of the computer it runs on: a home folder may be shared by several.
+        Number and start time of the program that writes; together they are unique.
     """
 
     name: str
@@ -74,7 +72,6 @@ class JournalHeader:
     created: str = ""
     process: int = 0
     process_start: float = 0.0
-    computer: str = ""
 
     def to_json(self) -> bytes:
         """Return the header as UTF-8 JSON."""

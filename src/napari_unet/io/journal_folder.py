@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +13,6 @@ from napari_unet.core.errors import InputError
 from napari_unet.io.journal import SUFFIX, Journal, JournalHeader, is_closed, read_header
 
 logger = logging.getLogger(__name__)
-
-#: A journal of another computer counts as cut off after so long without a stroke, in seconds:
-#: whether the program still runs cannot be seen from here.
-SILENCE = 24 * 3600
 
 
 def new_journal(folder: Path, header: JournalHeader) -> Journal:
@@ -50,11 +44,6 @@ def this_process() -> tuple[int, float]:
     return os.getpid(), float(psutil.Process().create_time())
 
 
-def this_computer() -> str:
-    """Return the name of this computer, or "" where it has none."""
-    return platform.node()
-
-
 def _newest_first(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     """List journals; what cannot be looked at, or has just gone in another program, is left out."""
     found: list[tuple[float, Path]] = []
@@ -73,8 +62,6 @@ def _was_cut_off(path: Path) -> bool:
         header = read_header(path)
         if is_closed(path):
             return False
-        if header.computer not in ("", this_computer()):
-            return time.time() - path.stat().st_mtime > SILENCE
         started = psutil.Process(header.process).create_time()
     except psutil.NoSuchProcess:
         return True
