@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from napari_unet.io.journal import SUFFIX, JournalHeader
 from napari_unet.io.journal_folder import (
     closed_in_order,
+    elsewhere,
     new_journal,
+    this_computer,
     this_process,
     tidy,
     unfinished,
@@ -20,7 +23,9 @@ from napari_unet.io.journal_folder import (
 NOBODY = 2**22 + 7
 
 
-def header(process: int | None = None, start: float | None = None) -> JournalHeader:
+def header(
+    process: int | None = None, start: float | None = None, computer: str | None = None
+) -> JournalHeader:
     number, now = this_process()
     return JournalHeader(
         "cells annotation",
@@ -28,6 +33,7 @@ def header(process: int | None = None, start: float | None = None) -> JournalHea
         "int32",
         process=number if process is None else process,
         process_start=now if start is None else start,
+        computer=this_computer() if computer is None else computer,
     )
 
 
@@ -42,6 +48,32 @@ def test_only_journals_of_dead_programs_are_unfinished(tmp_path: Path) -> None:
     (tmp_path / "foreign.labels-journal").write_bytes(b"something else")
     assert set(unfinished(tmp_path)) == {cut.path, reused.path}
     running.discard()
+
+
+def test_journals_of_another_computer_are_not_taken_for_those_of_a_crash(tmp_path: Path) -> None:
+    """A home folder on a server: the number of a program there says nothing here."""
+    before = new_journal(tmp_path, header(NOBODY, computer=""))
+    there = new_journal(tmp_path, header(NOBODY, computer="microscope-2"))
+    done = new_journal(tmp_path, header(NOBODY, computer="microscope-2"))
+    done.close(in_order=True)
+    (tmp_path / f"foreign{SUFFIX}").write_bytes(b"something else")
+    assert unfinished(tmp_path) == [before.path]
+    assert elsewhere(tmp_path) == [there.path]
+    assert closed_in_order(tmp_path) == [done.path]
+    tidy(tmp_path, keep=0)
+    assert there.path.exists() and not done.path.exists()
+    for journal in (before, there):
+        journal.discard()
+
+
+def test_the_name_of_a_computer_does_not_follow_its_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = []
+    for node in ("Marias-MacBook.local", "marias-macbook.lab.example.org"):
+        monkeypatch.setattr(platform, "node", lambda node=node: node)
+        names.append(this_computer())
+    assert names == ["marias-macbook"] * 2
 
 
 def test_tidy_keeps_the_newest_and_the_unfinished(tmp_path: Path) -> None:

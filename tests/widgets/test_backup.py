@@ -19,7 +19,7 @@ from napari.layers import Layer
 
 from napari_unet.io import journal as journal_file
 from napari_unet.io.journal import read_journal
-from napari_unet.io.journal_folder import new_journal, unfinished
+from napari_unet.io.journal_folder import new_journal, this_computer, unfinished
 from napari_unet.widgets import _backup
 from napari_unet.widgets._annotation_layer import new_annotation
 from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
@@ -322,3 +322,31 @@ def test_labels_closed_without_saving_can_be_brought_back(
     path.write_bytes(b"damaged")
     action.trigger()
     assert len(failed) == 1
+
+
+def test_labels_open_on_another_computer_are_copied_and_left_alone(
+    viewer: Any, journals: Path, qtbot: Any
+) -> None:
+    """The home folder is on a server, and the same person paints at the microscope."""
+    header = journal_file.JournalHeader("there", (4, 4), "int32", process=3, computer="scope")
+    journal = new_journal(journals, header)
+    journal.mark_all()
+    journal.flush(np.full((4, 4), 5, np.int32))
+    session = session_of(viewer)
+    offer, earlier = RecoveryOffer(session), EarlierLabels(session)
+    for widget in (offer, earlier):
+        qtbot.addWidget(widget)
+    offer.look()
+    assert offer.isHidden()
+    earlier.fill()
+    (action,) = earlier.menu().actions()
+    assert action.text().endswith("on scope")
+    action.trigger()
+    assert (session.annotation.data == 5).all() and journal.path.exists()
+    journal.discard()
+
+
+def test_a_backup_says_which_computer_writes_it(session: Session, qtbot: Any) -> None:
+    session.annotation.paint((20, 20), 1)
+    wait_written(qtbot, session)
+    assert session.backup.journal.header.computer == this_computer()

@@ -61,7 +61,9 @@ class JournalHeader:
     created
         ISO date and time.
     process, process_start
-        Number and start time of the program that writes; together they are unique.
+        Number and start time of the program that writes; together they are unique on a computer.
+    computer
+        Name of the computer it runs on; empty in files from before it was noted.
     """
 
     name: str
@@ -72,6 +74,7 @@ class JournalHeader:
     created: str = ""
     process: int = 0
     process_start: float = 0.0
+    computer: str = ""
 
     def to_json(self) -> bytes:
         """Return the header as UTF-8 JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,16 @@ def new_journal(folder: Path, header: JournalHeader) -> Journal:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Return the journals whose program is gone without closing them, the newest first."""
+    """Return the journals whose program is gone without closing them, the newest first.
+
+    A program of another computer that shares the folder cannot be asked: see :func:`elsewhere`.
+    """
     return _newest_first(folder, _was_cut_off)
+
+
+def elsewhere(folder: Path) -> list[Path]:
+    """Return the journals that another computer writes or did not close, the newest first."""
+    return _newest_first(folder, _is_open_elsewhere)
 
 
 def closed_in_order(folder: Path) -> list[Path]:
@@ -44,6 +53,11 @@ def this_process() -> tuple[int, float]:
     return os.getpid(), float(psutil.Process().create_time())
 
 
+def this_computer() -> str:
+    """Return the name of this computer, without the network it is in at the moment."""
+    return platform.node().split(".")[0].lower()
+
+
 def _newest_first(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     """List journals; what cannot be looked at, or has just gone in another program, is left out."""
     found: list[tuple[float, Path]] = []
@@ -60,7 +74,7 @@ def _was_cut_off(path: Path) -> bool:
 
     try:
         header = read_header(path)
-        if is_closed(path):
+        if is_closed(path) or _is_of_another_computer(header):
             return False
         started = psutil.Process(header.process).create_time()
     except psutil.NoSuchProcess:
@@ -70,3 +84,14 @@ def _was_cut_off(path: Path) -> bool:
         return False
     # Another program may have got the number of the one that is gone.
     return bool(abs(started - header.process_start) > 1.0)
+
+
+def _is_open_elsewhere(path: Path) -> bool:
+    try:
+        return _is_of_another_computer(read_header(path)) and not is_closed(path)
+    except InputError:
+        return False
+
+
+def _is_of_another_computer(header: JournalHeader) -> bool:
+    return header.computer not in ("", this_computer())

@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.io.journal import Journal, JournalHeader
-from napari_unet.io.journal_folder import new_journal, this_process, tidy
+from napari_unet.io.journal_folder import new_journal, this_computer, this_process, tidy
 from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._painting import Block, PaintWatcher
@@ -124,6 +124,7 @@ class Backup(QObject):
             created=datetime.now().isoformat(timespec="seconds"),
             process=number,
             process_start=start,
+            computer=this_computer(),
         )
         folder = _places.journal_folder()
         try:

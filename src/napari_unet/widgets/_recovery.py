@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QToolButton,
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.journal import Recovered, read_header, read_journal
-from napari_unet.io.journal_folder import closed_in_order, unfinished
+from napari_unet.io.journal_folder import closed_in_order, elsewhere, this_computer, unfinished
 from napari_unet.widgets import _places
 from napari_unet.widgets._annotation_layer import annotation_colormap
 from napari_unet.widgets.panel import note
@@ -122,6 +122,9 @@ class RecoveryOffer(QFrame):
 class EarlierLabels(QToolButton):
     """A button whose menu lists labels that were painted earlier and closed, saved or not.
 
+    Labels that another computer with the same home folder has open, or had when it stopped, are
+    listed too: nobody here can tell which, so a copy is what can be had.
+
     Signals
     -------
     said, failed
@@ -146,11 +149,15 @@ class EarlierLabels(QToolButton):
     def fill(self) -> None:
         """List what there is."""
         self._menu.clear()
-        for path in closed_in_order(_places.journal_folder()):
+        folder = _places.journal_folder()
+        for path in [*closed_in_order(folder), *elsewhere(folder)]:
             try:
-                text = f"{read_header(path).name}   {_time_of(path)}"
+                header = read_header(path)
+                text = f"{header.name}   {_time_of(path)}"
             except (InputError, OSError):
                 continue
+            if header.computer not in ("", this_computer()):
+                text += f"   on {header.computer}"
             action = self._menu.addAction(text)
             assert action is not None  # Qt's own annotation allows None
             action.triggered.connect(lambda _on=False, path=path: self.bring_back(path))
