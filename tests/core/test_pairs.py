@@ -12,7 +12,13 @@ import pytest
 import zarr
 
 from napari_unet.core.errors import AnnotationError, InputError
-from napari_unet.core.pairs import AnnotatedPlane, TrainingPair, annotated_planes, as_pair
+from napari_unet.core.pairs import (
+    AnnotatedPlane,
+    TrainingPair,
+    annotated_planes,
+    as_pair,
+    relative_spacing,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -121,6 +127,11 @@ def test_what_belongs_to_a_pair_stays_with_its_planes() -> None:
     pair = TrainingPair(RNG.random((2, 6, 7)), painted(2, 6, 7), spacing=(2.0, 1.0), boxes=boxes)
     for plane in annotated_planes([pair]):
         assert plane.spacing == (2.0, 1.0) and plane.boxes is boxes
+
+
+def test_relative_spacing() -> None:
+    assert relative_spacing((4.0, 1.0)) == (2, 0.5)
+    assert relative_spacing((3.0, 3.0)) is relative_spacing(None) is None
 
 
 def test_nothing_painted_is_an_error_only_when_nothing_is_painted_anywhere() -> None:

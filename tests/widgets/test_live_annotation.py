@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from napari_unet.core.annotation import training_target
+from napari_unet.core.pairs import relative_spacing
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.widgets import live_annotation
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets._label_plane import boxes_on_plane
-from napari_unet.widgets.live_annotation import LiveAnnotation, relative_spacing, scale_of
+from napari_unet.widgets._pairs_table import PairRow
+from napari_unet.widgets.live_annotation import LiveAnnotation, scale_of
 from napari_unet.widgets.session import Session, session_of
 
 Settled = Callable[[Session], None]
@@ -177,17 +179,6 @@ def test_follows_the_place_of_labels_and_boxes(session: Session, settled: Settle
     settled(session)
     check(session)
     assert session.live.target.counts.ignored > inside
-    layer.scale = boxes.scale = (1, 3)
-    settled(session)
-    spacing = relative_spacing(layer)
-    expected = training_target(
-        layer.data,
-        settings=session.annotation_settings,
-        boxes=boxes_on_plane(boxes, layer, ()),
-        spacing=spacing,
-    )
-    assert spacing is not None
-    assert np.allclose(session.live.target.weight(), expected.weight, atol=1e-4)
 
 
 def test_other_axes_and_a_stroke_at_once(session: Session, settled: Settled) -> None:
@@ -298,11 +289,31 @@ def test_scale_of() -> None:
     assert scale_of(plane, 1000.0) == 20
 
 
-def test_spacing(viewer: Any) -> None:
-    layer = viewer.add_labels(np.zeros((10, 10), int), scale=(2, 0.5))
-    assert relative_spacing(layer) == pytest.approx((2, 0.5))
-    layer.scale = (3, 3)
-    assert relative_spacing(layer) is None
+def test_pixels_have_the_size_that_training_reads_from_the_image(
+    session: Session, settled: Settled
+) -> None:
+    """Labels opened from a file often have no size of their own."""
+    viewer, layer, image = session.viewer, session.annotation, session.image
+    layer.paint((20, 20), 1)
+    layer.paint((20, 31), 2)
+    row = PairRow(session, first=True)
+    other = viewer.add_image(image.data, name="other", scale=(3, 1))
+    for change in (
+        lambda: setattr(image, "scale", (1, 3)),
+        lambda: setattr(layer, "scale", (2, 1)),
+        lambda: setattr(session, "image", other),
+        lambda: setattr(other, "scale", (3, 3)),
+    ):
+        change()
+        settled(session)
+        (pair,) = row.pairs(with_boxes=False)
+        expected = training_target(layer.data, spacing=relative_spacing(pair.spacing))
+        assert np.allclose(session.live.target.weight(), expected.weight, atol=1e-4)
+    session.image = None
+    settled(session)
+    expected = training_target(layer.data, spacing=relative_spacing((2, 1)))
+    assert np.allclose(session.live.target.weight(), expected.weight, atol=1e-4)
+    row.deleteLater()
 
 
 def test_closing_during_a_build_leaves_nothing(

@@ -59,6 +59,14 @@ def as_pair(pair: TrainingPair | tuple[Any, Any]) -> TrainingPair:
     return pair if isinstance(pair, TrainingPair) else TrainingPair(*pair)
 
 
+def relative_spacing(spacing: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Scale a spacing to mean 1, so that lengths keep meaning network pixels; None for square."""
+    if spacing is None or spacing[0] == spacing[1]:
+        return None
+    mean = float(np.sqrt(spacing[0] * spacing[1]))
+    return spacing[0] / mean, spacing[1] / mean
+
+
 def annotated_planes(
     pairs: Sequence[TrainingPair | tuple[Any, Any]],
 ) -> list[AnnotatedPlane]:

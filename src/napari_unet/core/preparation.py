@@ -17,7 +17,7 @@ from napari_unet.core.errors import AnnotationError
 from napari_unet.core.labels import Window, bounding_window, shifted
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale, Normalization
-from napari_unet.core.pairs import AnnotatedPlane
+from napari_unet.core.pairs import AnnotatedPlane, relative_spacing
 from napari_unet.core.planes import Plane
 from napari_unet.core.resampling import resample_plane
 from napari_unet.core.sampling import TrainingImage, training_image
@@ -156,7 +156,7 @@ def prepare(
             settings=settings.annotation,
             weights=settings.weights,
             boxes=source.boxes,
-            spacing=_relative_spacing(source.spacing),
+            spacing=relative_spacing(source.spacing),
             scale=factor,
         )
         for source, factor in zip(planes, factors, strict=True)
@@ -232,14 +232,6 @@ def _prepare_plane(
         validation = _judged(source, intensities, factor, target.target, held_weight)
     painted = _judged(source, intensities, factor, target.target, target.weight)
     return _PreparedPlane(image, painted, validation, held.objects)
-
-
-def _relative_spacing(spacing: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Scale a spacing to mean 1, so that lengths keep meaning network pixels."""
-    if spacing is None or spacing[0] == spacing[1]:
-        return None
-    mean = float(np.sqrt(spacing[0] * spacing[1]))
-    return spacing[0] / mean, spacing[1] / mean
 
 
 def _cut(plane: Plane, window: Window) -> Plane:

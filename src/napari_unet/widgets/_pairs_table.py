@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QVBoxL
 from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.widgets._annotation_layer import is_annotation_candidate
 from napari_unet.widgets._label_plane import boxes_on_plane
-from napari_unet.widgets._source import source_of
+from napari_unet.widgets._source import pixel_size, source_of
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.session import Session, same_layer
@@ -108,7 +108,7 @@ class PairRow(QWidget):
             )
         source = source_of(image, self.channel_axis)
         labels = np.array(annotation.data[0] if annotation.multiscale else annotation.data)
-        common: dict[str, Any] = {"spacing": _spacing(image), "name": image.name}
+        common: dict[str, Any] = {"spacing": pixel_size(image), "name": image.name}
         if not with_boxes:
             return [TrainingPair(source.array, labels, channel_axis=source.channel_axis, **common)]
         if self.boxes.layer is None:
@@ -195,9 +195,3 @@ class PairsTable(QWidget):
         """
         boxes = self._session.annotation_settings.area == "boxes"
         return [pair for row in self.rows for pair in row.pairs(with_boxes=boxes)]
-
-
-def _spacing(image: Image) -> tuple[float, float] | None:
-    """Return the pixel size along y and x where pixels are not square."""
-    y, x = (float(abs(size)) for size in np.asarray(image.scale)[-2:])
-    return None if np.isclose(y, x) or 0 in (y, x) else (y, x)

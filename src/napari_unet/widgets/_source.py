@@ -20,6 +20,12 @@ def source_of(layer: Image, channel_axis: int | None = None) -> ImageSource:
     return ImageSource(array, bool(layer.rgb), channel_axis)
 
 
+def pixel_size(layer: Layer) -> tuple[float, float] | None:
+    """Return the size of a pixel along y and x where pixels are not square."""
+    y, x = (float(abs(size)) for size in np.asarray(layer.scale)[-2:])
+    return None if np.isclose(y, x) or 0 in (y, x) else (y, x)
+
+
 def label_placement(layer: Image, channel_axis: int | None = None) -> dict[str, Any]:
     """Return the arguments that put a new Labels layer exactly over an image layer."""
     keep = [axis for axis in range(layer.ndim) if axis != channel_axis]

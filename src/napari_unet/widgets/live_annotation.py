@@ -11,14 +11,16 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.errors import UNetError
 from napari_unet.core.live_target import LiveTarget
+from napari_unet.core.pairs import relative_spacing
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.runner import JobRunner
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_of
 from napari_unet.widgets._painting import Block, PaintWatcher, box_on_plane, union
+from napari_unet.widgets._source import pixel_size
 
 if TYPE_CHECKING:
-    from napari.layers import Labels, Layer
+    from napari.layers import Image, Labels, Layer
 
     from napari_unet.core.labels import Box
     from napari_unet.widgets.session import Session
@@ -77,12 +79,15 @@ class LiveAnnotation(QObject):
         connect = self._connections.connect
         connect(session.annotation_changed, self._watch)
         connect(session.settings_changed, self._on_settings)
+        connect(session.image_changed, self._watch_image)
         connect(session.boxes_changed, self._watch_boxes)
         connect(session.viewer.dims.events.current_step, self._on_dims)
         self._layer_connections = Connections()
+        self._image_connections = Connections()
         self._box_connections = Connections()
         self._stopped = False
         session.closing.connect(self.stop)
+        self._watch_image(session.image)
         self._watch_boxes(session.boxes)
         self._watch(session.annotation)
 
@@ -100,7 +105,12 @@ class LiveAnnotation(QObject):
         self._rebuild_timer.stop()
         self._size_timer.stop()
         self._runner.shutdown()
-        for connections in (self._connections, self._layer_connections, self._box_connections):
+        for connections in (
+            self._connections,
+            self._layer_connections,
+            self._image_connections,
+            self._box_connections,
+        ):
             connections.clear()
         if self._watcher is not None:
             self._watcher.stop()
@@ -153,6 +163,12 @@ class LiveAnnotation(QObject):
             self._watcher.replaced.connect(self._on_maybe_changed)
         self._rebuild()
 
+    def _watch_image(self, image: Image | None) -> None:
+        self._image_connections.clear()
+        if image is not None:
+            self._image_connections.connect(image.events.scale, self._on_pixel_size)
+        self._on_pixel_size()
+
     def _watch_boxes(self, shapes: Any) -> None:
         self._box_connections.clear()
         if shapes is not None:
@@ -181,6 +197,10 @@ class LiveAnnotation(QObject):
 
     def _on_placement(self, _event: Any = None) -> None:
         self._rebuild_timer.start()
+
+    def _on_pixel_size(self, _event: Any = None) -> None:
+        if self._built_with != self._costly_settings():
+            self._rebuild_timer.start()
 
     def _on_boxes(self, _event: Any = None) -> None:
         if self._session.annotation_settings.area == "boxes":
@@ -211,7 +231,13 @@ class LiveAnnotation(QObject):
             weights.sigma,
             weights.ridge,
             self._wanted_diameter(),
+            self._spacing(),
         )
+
+    def _spacing(self) -> tuple[float, float] | None:
+        """Return the proportions of a pixel; training takes them from the image, too."""
+        layer = self._session.image or self._session.annotation
+        return None if layer is None else relative_spacing(pixel_size(layer))
 
     def _wanted_diameter(self) -> float | None:
         """Return the object size that images are brought to; classes keep their size."""
@@ -251,7 +277,7 @@ class LiveAnnotation(QObject):
             "settings": session.annotation_settings,
             "weights": session.weight_settings,
             "boxes": boxes_on_plane(session.boxes, layer, index),
-            "spacing": relative_spacing(layer),
+            "spacing": self._spacing(),
         }
         self._dirty.clear()
         self._built_with = self._costly_settings()
@@ -338,15 +364,6 @@ def _scale(painted: float | None, diameter: float) -> float:
         return 1.0
     scale = float(np.clip(diameter / painted, 1 / 20, 20.0))
     return 1.0 if abs(np.log(scale)) < 0.05 else scale
-
-
-def relative_spacing(layer: Labels) -> tuple[float, float] | None:
-    """Return the size of a pixel along y and x in units of their mean; None for square pixels."""
-    y, x = (float(abs(size)) for size in np.asarray(layer.scale)[-2:])
-    if 0 in (y, x) or np.isclose(y, x):
-        return None
-    mean = float(np.sqrt(y * x))
-    return y / mean, x / mean
 
 
 def _build(
