@@ -12,6 +12,7 @@ import zarr
 from napari_unet.widgets._source import (
     label_placement,
     limited,
+    pixel_size,
     shown_index,
     shown_middle,
     shown_region,
@@ -35,6 +36,15 @@ def test_planes_of_every_kind_of_layer(viewer: Any) -> None:
     plane, channel_axis = stack.plane((1,))
     assert (plane.shape, channel_axis) == ((5, 20, 30), 0)
     assert pyramid.label_shape == (40, 60)
+
+
+def test_pixels_that_are_not_square_are_known_in_any_unit(viewer: Any) -> None:
+    """Nanometres in metres are no rounding error, and a per mille of difference is one."""
+    image = viewer.add_image(np.zeros((3, 20, 30)), scale=(1, 4e-9, 2e-9))
+    assert pixel_size(image) == (4e-9, 2e-9)
+    for square in (2e-9, 3.001, 3.0):
+        image.scale = (1, square, square if square < 1 else 3.0)
+        assert pixel_size(image) is None
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])

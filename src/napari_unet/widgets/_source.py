@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def source_of(layer: Image, channel_axis: int | None = None) -> ImageSource:
 def pixel_size(layer: Layer) -> tuple[float, float] | None:
     """Return the size of a pixel along y and x where pixels are not square."""
     y, x = (float(abs(size)) for size in np.asarray(layer.scale)[-2:])
-    return None if np.isclose(y, x) or 0 in (y, x) else (y, x)
+    return None if math.isclose(y, x, rel_tol=0.01) or 0 in (y, x) else (y, x)
 
 
 def label_placement(layer: Image, channel_axis: int | None = None) -> dict[str, Any]:
