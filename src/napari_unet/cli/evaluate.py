@@ -82,8 +82,12 @@ def _compare(prediction: Path, truth: Path, total: Evaluator) -> Evaluation:
     import numpy as np
 
     from napari_unet.core.evaluation import Evaluator
+    from napari_unet.core.planes import read_window
 
-    found, known = (np.asarray(read_labels(path).data) for path in (prediction, truth))
+    found, known = (
+        read_window(read_labels(path).data, (), f"labels {path.name!r}")
+        for path in (prediction, truth)
+    )
     if found.shape != known.shape:
         raise InputError(
             f"{prediction.name} has shape {found.shape} but {truth.name} has shape {known.shape}; "

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.planes import read_window
 
 Labels = npt.NDArray[np.signedinteger]
 Window = tuple[slice, slice]
@@ -46,9 +47,10 @@ def read_labels(labels: Any, index: tuple[Any, ...] = ()) -> Labels:
     Raises
     ------
     InputError
-        If a value is not a whole number, is below -1 or does not fit 64 signed bits.
+        If they cannot be read, or a value is not a whole number, is below -1 or does not fit 64
+        signed bits.
     """
-    part = np.asarray(labels[index] if index else labels)
+    part = read_window(labels, index, "labels")
     kind = part.dtype.kind
     if kind == "b":
         return part.astype(np.int32)

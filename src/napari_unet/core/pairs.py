@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.errors import AnnotationError, InputError
-from napari_unet.core.planes import Plane, as_plane
+from napari_unet.core.planes import Plane, as_plane, read_window
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _planes(pair: TrainingPair) -> Iterator[AnnotatedPlane]:
     image = pair.image if hasattr(pair.image, "shape") else np.asarray(pair.image)
     channel_axis = _channel_axis(pair, image.shape, labels.shape)
     for index in np.ndindex(*labels.shape[:-2]):
-        painted = np.asarray(labels[index])
+        painted = read_window(labels, index, f"labels of {pair.name}")
         if not painted.any():
             continue
         where: list[Any] = [*index, slice(None), slice(None)]

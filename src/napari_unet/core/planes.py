@@ -67,12 +67,7 @@ class Plane:
             return pixels.astype(np.float32)
 
     def _held(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
-        """Read a window of an array that may lie on a disk or behind a network."""
-        try:
-            return np.asarray(self.array[window])
-        except _READING_ERRORS as error:
-            name = f" {self.name!r}" if self.name else ""
-            raise InputError(f"The image{name} could not be read ({first_line(error)}).") from error
+        return read_window(self.array, window, f"image {self.name!r}" if self.name else "image")
 
     def read_mirrored(
         self, top: int, bottom: int, left: int, right: int
@@ -96,6 +91,20 @@ class Plane:
         first_row, first_column = int(rows.min()), int(columns.min())
         pixels = self.read(first_row, int(rows.max()) + 1, first_column, int(columns.max()) + 1)
         return pixels[:, (rows - first_row)[:, None], (columns - first_column)[None, :]]
+
+
+def read_window(array: Any, window: tuple[Any, ...], what: str) -> npt.NDArray[Any]:
+    """Read ``array[window]`` of an array that may lie on a disk or behind a network.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read; ``what`` says what was to be read.
+    """
+    try:
+        return np.asarray(array[window] if window else array)
+    except _READING_ERRORS as error:
+        raise InputError(f"The {what} could not be read ({first_line(error)}).") from error
 
 
 def mirrored_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.overlap import as_labels
+from napari_unet.core.planes import read_window
 from napari_unet.io.grid import Grid
 
 
@@ -24,14 +25,14 @@ def label_planes(labels: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any
     Raises
     ------
     InputError
-        If there are fewer than 2 axes or the labels are not whole numbers.
+        If there are fewer than 2 axes, or the labels cannot be read or are not whole numbers.
     """
     if not hasattr(labels, "shape"):
         labels = np.asarray(labels)
     if len(labels.shape) < 2:
         raise InputError(f"Labels have at least 2 axes (Y and X), not {len(labels.shape)}.")
     for index in np.ndindex(*labels.shape[:-2]):
-        yield index, as_labels(np.asarray(labels[index]), "labels")
+        yield index, as_labels(read_window(labels, index, "labels"), "labels")
 
 
 def positions(grid: Grid, index: tuple[int, ...]) -> dict[str, int]:
