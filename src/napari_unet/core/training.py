@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,20 +125,11 @@ def iter_training(
         diameter=data.object_diameter,
         first_step=run.step,
     )
-    last_judgements = cost_in_judgements(data, assess.regions)
     clock = _Clock(settings, resume)
     # A run that goes on with a larger budget is judged in the rest of it as often as a new one.
     run.validations = min(run.validations, int(clock.fraction(run) * VALIDATIONS))
-    stopped = False
-    while clock.fraction(run) < 1 and not run.broken:
-        stopped = bool(cancelled and cancelled())
-        if stopped:
-            break
-        loss, rate = run.advance(clock.fraction(run))
-        fraction = clock.fraction(run)
-        yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
-        if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
-            yield _validate(run, assess, clock, last_judgements)
+    last_judgements = cost_in_judgements(data, assess.regions)
+    stopped = yield from _steps(run, clock, assess, last_judgements, cancelled)
     state = run.state(clock.seconds)
     delivered = deliver(run, assess.regions, comparable, before, data, stopped=stopped)
     finished = TrainingFinished(
@@ -190,6 +181,25 @@ def _drawing_device(device: torch.device) -> torch.device:
 def _same_outputs(base: Model, start: Model) -> bool:
     """Return whether the base answers the question that is trained, so that it may be kept."""
     return base.task == start.task and base.net.n_classes == start.net.n_classes
+
+
+def _steps(
+    run: Optimization,
+    clock: _Clock,
+    assess: _Judge,
+    last_judgements: float,
+    cancelled: Callable[[], bool] | None,
+) -> Generator[TrainingStep | Validation, None, bool]:
+    """Train until the budget is used up; return whether somebody stopped it before."""
+    while clock.fraction(run) < 1 and not run.broken:
+        if cancelled is not None and cancelled():
+            return True
+        loss, rate = run.advance(clock.fraction(run))
+        fraction = clock.fraction(run)
+        yield TrainingStep(run.step, clock.seconds, loss, rate, fraction)
+        if int(fraction * VALIDATIONS) > run.validations and fraction < 1 and not run.broken:
+            yield _validate(run, assess, clock, last_judgements)
+    return False
 
 
 def _validate(
