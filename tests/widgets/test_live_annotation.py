@@ -15,6 +15,7 @@ from napari_unet.widgets import live_annotation
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets._label_plane import boxes_on_plane
 from napari_unet.widgets._pairs_table import PairRow
+from napari_unet.widgets._starting_size import SizeMatch
 from napari_unet.widgets.live_annotation import LiveAnnotation, scale_of
 from napari_unet.widgets.session import Session, session_of
 
@@ -243,7 +244,7 @@ def test_lengths_are_shown_at_the_networks_scale(session: Session, settled: Sett
         session.annotation.paint(middle, middle[1])
     settled(session)
     assert session.live.scale == 1
-    session.network_diameter = 20.0
+    session.size_match = SizeMatch(20.0, 20.0)
     settled(session)
     assert 1.7 < session.live.scale < 2.2
     check(session)
@@ -253,7 +254,7 @@ def test_lengths_are_shown_at_the_networks_scale(session: Session, settled: Sett
 
 
 def test_scale_follows_the_size_of_what_is_painted(session: Session, settled: Settled) -> None:
-    session.network_diameter = 20.0
+    session.size_match = SizeMatch(20.0, 20.0)
     session.annotation.brush_size = 10
     session.annotation.paint((20, 20), 1)
     settled(session)
@@ -273,7 +274,7 @@ def test_following_the_size_reads_no_plane(
     session: Session, settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is measured a second after each stroke, maybe during the next: 0.6 s of a large plane."""
-    session.network_diameter = 20.0
+    session.size_match = SizeMatch(20.0, 20.0)
     session.annotation.paint((20, 20), 1)
     settled(session)
     monkeypatch.setattr(live_annotation, "plane_of", lambda *_: pytest.fail("the plane was read"))
@@ -283,10 +284,14 @@ def test_following_the_size_reads_no_plane(
 
 def test_scale_of() -> None:
     plane = np.zeros((50, 50), int)
-    assert scale_of(plane, None) == scale_of(plane, 10.0) == 1
+    assert scale_of(plane, None) == scale_of(plane, SizeMatch(10.0, 10.0)) == 1
     plane[10:20, 10:20] = 1
-    assert scale_of(plane, 2 * np.sqrt(100 / np.pi) * 1.02) == 1
-    assert scale_of(plane, 1000.0) == 20
+    size = 2 * np.sqrt(100 / np.pi)
+    assert scale_of(plane, SizeMatch(1.02 * size, 1.02 * size)) == 1
+    assert scale_of(plane, SizeMatch(1000.0, 1000.0)) == 20
+    assert scale_of(plane, SizeMatch(5.0, 28.0)) == 1
+    assert scale_of(plane, SizeMatch(14.0, 28.0)) == 14 / size
+    assert scale_of(plane, SizeMatch(14.0, 28.0, given=56.0)) == 0.5
 
 
 def test_pixels_have_the_size_that_training_reads_from_the_image(

@@ -11,6 +11,7 @@ from qtpy.QtCore import QCoreApplication, QEvent, QObject
 
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.widgets._annotation_layer import set_channel_axis
+from napari_unet.widgets._starting_size import SizeMatch
 from napari_unet.widgets.session import METADATA_KEY, Session, kind_of, same_layer, session_of
 
 
@@ -112,8 +113,8 @@ def test_settings_are_announced_once_when_they_change(make_napari_viewer: Any) -
     assert changes == []
     session.annotation_settings = AnnotationSettings(area="all")
     session.weight_settings = WeightMapSettings(w0=3)
-    session.network_diameter = 20.0
-    session.network_diameter = 20.0
+    session.size_match = SizeMatch(20.0, 20.0)
+    session.size_match = SizeMatch(20.0, 20.0)
     assert len(changes) == 3
 
 

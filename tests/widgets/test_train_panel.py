@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QMessageBox
 from napari_unet.core.model_file import load_model
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
+from napari_unet.widgets._starting_size import SizeMatch
 from napari_unet.widgets._training_preview import outlines
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.train import TrainPanel
@@ -422,6 +423,20 @@ def test_the_first_step_is_said_before_it_is_asked_for(
     panel.show_status("Trained for 60 s.")
     viewer.layers.remove(painted)
     assert panel.status == "Trained for 60 s."  # news are not replaced by a hint
+
+
+def test_the_preview_of_the_weights_hears_of_the_size_that_cells_are_brought_to(
+    panel: TrainPanel,
+) -> None:
+    panel.base.choose("scratch")
+    assert panel.session.size_match == SizeMatch(14.0, 28.0)
+    diameter = panel.expert._training.fields["diameter"]
+    assert diameter._own_value is not None
+    diameter._own_value.click()
+    diameter.editor.setValue(50)
+    assert panel.session.size_match == SizeMatch(14.0, 28.0, given=50)
+    panel.expert.set_settings(QUICK)
+    assert panel.session.size_match == SizeMatch(14.0, 28.0)
 
 
 def test_outlines() -> None:

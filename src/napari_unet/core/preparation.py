@@ -30,7 +30,7 @@ _LARGEST_PLANE = 4_000_000
 #: own: what lies between them would be predicted for nothing.
 _APART = 128
 #: Object diameters (px) at which a network from scratch is trained without resampling.
-_COMFORTABLE_DIAMETERS = (14.0, 28.0)
+COMFORTABLE_DIAMETERS = (14.0, 28.0)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def scale_factors(
     typical = settings.diameter or common
     network_diameter = base.diameter if base else None
     if network_diameter is None:
-        network_diameter = float(np.clip(typical, *_COMFORTABLE_DIAMETERS))
+        network_diameter = float(np.clip(typical, *COMFORTABLE_DIAMETERS))
     factors = [float(np.clip(network_diameter / d, 1 / 20, 20.0)) for d in own]
     # Resampling by a few percent costs sharpness and gains nothing.
     factors = [1.0 if abs(np.log(factor)) < 0.05 else factor for factor in factors]

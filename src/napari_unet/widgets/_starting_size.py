@@ -1,10 +1,13 @@
-"""The object size of the model that training starts from, without loading its weights."""
+"""The size that training brings painted objects to, without loading a model's weights."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from napari_unet.core.errors import UNetError
 
@@ -14,32 +17,66 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def starting_diameter(source: str | Model | None) -> float | None:
-    """Return the object diameter that images are brought to before training, in pixels.
+@dataclass(frozen=True)
+class SizeMatch:
+    """How images are resampled before training, as ``scale_factors`` of the core does it.
+
+    Attributes
+    ----------
+    low, high
+        Object diameters between which the network is at home, in its pixels; a trained model
+        knows one.
+    given
+        Object diameter in the image by the user, in place of that of the painted objects.
+    """
+
+    low: float
+    high: float
+    given: float | None = None
+
+    def scale(self, painted: float | None) -> float:
+        """Return network pixels per image pixel for objects of the painted diameter, if known."""
+        if painted is None:
+            return 1.0
+        diameter = self.given or painted
+        scale = float(np.clip(np.clip(diameter, self.low, self.high) / diameter, 1 / 20, 20.0))
+        return 1.0 if abs(np.log(scale)) < 0.05 else scale
+
+
+def size_match(source: str | Model | None, given: float | None = None) -> SizeMatch | None:
+    """Return how training resamples images when it starts from a model.
 
     Parameters
     ----------
     source
         A model, the name or path of one, ``"auto"`` for the shipped one that fits (the one that is
         left only for a clear lead speaks for them), or None for training from scratch.
+    given
+        Object diameter in the image, where the user gives one.
 
     Returns
     -------
-    float or None
-        None also while PyTorch is not loaded yet: a preview is not worth waiting seconds for it.
+    SizeMatch or None
+        None without resampling, and also while PyTorch is not loaded yet: a preview is not worth
+        waiting seconds for it.
     """
-    if source is None:
-        return None
-    if not isinstance(source, str):
-        return source.diameter
+    if source is not None and not isinstance(source, str):
+        return _of_model(source.diameter, given)
     if "torch" not in sys.modules:
         return None
     from napari_unet.core.base_choice import AUTOMATIC, GENERALIST
     from napari_unet.core.model_file import model_info
+    from napari_unet.core.preparation import COMFORTABLE_DIAMETERS
 
+    if source is None:
+        return SizeMatch(*COMFORTABLE_DIAMETERS, given)
     try:
         diameter = model_info(GENERALIST if source == AUTOMATIC else source)["diameter"]
     except UNetError as error:
         logger.info("the object size of %s is not known: %s", source, error)
         return None
-    return None if diameter is None else float(diameter)
+    return _of_model(diameter, given)
+
+
+def _of_model(diameter: float | None, given: float | None) -> SizeMatch | None:
+    return None if diameter is None else SizeMatch(float(diameter), float(diameter), given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.settings import AugmentationSettings, NetworkSettings, TrainSettings
@@ -18,6 +19,8 @@ class TrainingForm(QWidget):
 
     The time budget is the panel's; what labels mean and the weight map are the session's.
     """
+
+    diameter_changed = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -43,6 +46,7 @@ class TrainingForm(QWidget):
             starts={"steps": 500, "diameter": 20},
             fold=False,
         )
+        self._training.fields["diameter"].changed.connect(self.diameter_changed)
         self._augmentation = SettingsForm(self._defaults.augmentation, fold=False)
         self._network = SettingsForm(
             self._defaults.network, labels={"norm": "Normalisation"}, fold=False
@@ -70,6 +74,12 @@ class TrainingForm(QWidget):
         """Open the expert settings."""
         self._fold.unfold()
 
+    @property
+    def diameter(self) -> float | None:
+        """The cell diameter that the user gives, if any."""
+        diameter: float | None = self._training.fields["diameter"].value()
+        return diameter
+
     def settings(self, seconds: float) -> TrainSettings:
         """Return everything together.
 
@@ -93,5 +103,6 @@ class TrainingForm(QWidget):
     def set_settings(self, settings: TrainSettings) -> None:
         """Show other settings."""
         self._training.set_settings(settings)
+        self.diameter_changed.emit()
         self._augmentation.set_settings(settings.augmentation)
         self._network.set_settings(settings.network)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
     from napari_unet.core.labels import Box
+    from napari_unet.widgets._starting_size import SizeMatch
     from napari_unet.widgets.session import Session
 
 logger = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class LiveAnnotation(QObject):
             self._session.annotation_settings,
             weights.sigma,
             weights.ridge,
-            self._wanted_diameter(),
+            self._size_match(),
             self._spacing(),
         )
 
@@ -239,17 +240,17 @@ class LiveAnnotation(QObject):
         layer = self._session.image or self._session.annotation
         return None if layer is None else relative_spacing(pixel_size(layer))
 
-    def _wanted_diameter(self) -> float | None:
-        """Return the object size that images are brought to; classes keep their size."""
+    def _size_match(self) -> SizeMatch | None:
+        """Return how images are resampled; those of classes are not."""
         objects = self._session.annotation_settings.task == "objects"
-        return self._session.network_diameter if objects else None
+        return self._session.size_match if objects else None
 
     def _check_size(self) -> None:
         """Build anew when the painted objects turned out larger or smaller than they were."""
-        wanted = self._wanted_diameter()
-        if wanted is None or self.target is None or self.busy:
+        match = self._size_match()
+        if match is None or self.target is None or self.busy:
             return
-        scale = _scale(self.target.diameter, wanted)
+        scale = match.scale(self.target.diameter)
         if abs(np.log(scale / self.scale)) > _SIZE_TOLERANCE:
             self._rebuild()
 
@@ -282,7 +283,7 @@ class LiveAnnotation(QObject):
         self._dirty.clear()
         self._built_with = self._costly_settings()
         at_once = isinstance(plane, np.ndarray) and plane.size <= AT_ONCE
-        if at_once and self._wanted_diameter() is None:
+        if at_once and self._size_match() is None:
             self._build_now(plane, arguments, index)
             return
         self._runner.start(
@@ -291,7 +292,7 @@ class LiveAnnotation(QObject):
             _build,
             plane,
             arguments,
-            self._wanted_diameter(),
+            self._size_match(),
             uses_torch=False,
             on_event=lambda built: self._on_target(built[0], built[1], index),
             on_finished=self._on_built,
@@ -342,40 +343,33 @@ class LiveAnnotation(QObject):
             self.failed.emit(sentence)
 
 
-def scale_of(plane: Any, diameter: float | None) -> float:
+def scale_of(plane: Any, match: SizeMatch | None) -> float:
     """Return network pixels per image pixel, as training chooses them for these labels.
 
     Parameters
     ----------
     plane
         ``(Y, X)`` labels.
-    diameter
-        The object size to reach, in pixels, or None.
+    match
+        How images are resampled, if they are.
     """
-    if diameter is None:
+    if match is None:
         return 1.0
     from napari_unet.core.diameter import median_diameter  # brings torch: not before it is needed
 
-    return _scale(median_diameter(plane), diameter)
-
-
-def _scale(painted: float | None, diameter: float) -> float:
-    if painted is None:
-        return 1.0
-    scale = float(np.clip(diameter / painted, 1 / 20, 20.0))
-    return 1.0 if abs(np.log(scale)) < 0.05 else scale
+    return match.scale(median_diameter(plane))
 
 
 def _build(
     plane: Any,
     arguments: dict[str, Any],
-    diameter: float | None,
+    match: SizeMatch | None,
     *,
     cancelled: Callable[[], bool] | None = None,
 ) -> Generator[tuple[LiveTarget, float], None, None]:
     """Build a target in a thread; it is dropped when something newer was asked for meanwhile."""
     labels = np.asarray(plane)
-    scale = scale_of(labels, diameter)
+    scale = scale_of(labels, match)
     target = LiveTarget(labels, scale=scale, **arguments)
     if cancelled is None or not cancelled():
         yield target, scale

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.model import Model
     from napari_unet.widgets._backup import Backup
+    from napari_unet.widgets._starting_size import SizeMatch
     from napari_unet.widgets.live_annotation import LiveAnnotation
 
 _NAME = "napari_unet.session"
@@ -89,7 +90,7 @@ class Session(QObject):
         self._model: Model | None = None
         self._annotation_settings = AnnotationSettings()
         self._weight_settings = WeightMapSettings()
-        self._network_diameter: float | None = None
+        self._size_match: SizeMatch | None = None
         self._live: LiveAnnotation | None = None
         self._backup: Backup | None = None
         self._asked_to_close = False
@@ -171,18 +172,18 @@ class Session(QObject):
             self.settings_changed.emit()
 
     @property
-    def network_diameter(self) -> float | None:
-        """Object diameter, in pixels, of the model that training starts from.
+    def size_match(self) -> SizeMatch | None:
+        """How images are resampled before training.
 
-        Images are resampled so that objects have this size; lengths of the weight map are pixels
-        of the resampled image, and the preview shows them as they will be. None: no resampling.
+        Lengths of the weight map are pixels of the resampled image, and the preview shows them as
+        they will be. None: no resampling.
         """
-        return self._network_diameter
+        return self._size_match
 
-    @network_diameter.setter
-    def network_diameter(self, diameter: float | None) -> None:
-        if diameter != self._network_diameter:
-            self._network_diameter = diameter
+    @size_match.setter
+    def size_match(self, match: SizeMatch | None) -> None:
+        if match != self._size_match:
+            self._size_match = match
             self.settings_changed.emit()
 
     @property

@@ -22,7 +22,7 @@ from napari_unet.widgets._places import models_folder, new_model_file
 from napari_unet.widgets._preferences import preference
 from napari_unet.widgets._progress import Progress, duration
 from napari_unet.widgets._save_dialog import ask_for_file, with_ending
-from napari_unet.widgets._starting_size import starting_diameter
+from napari_unet.widgets._starting_size import size_match
 from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._training_preview import TrainingPreview
 from napari_unet.widgets._training_report import finished_sentence, finished_table, score, started
@@ -132,6 +132,7 @@ class TrainPanel(Panel):
         self._after.hide()
         self.body.addWidget(self._after)
         self.expert = TrainingForm(self.session)
+        self.expert.diameter_changed.connect(lambda: self._on_base(self.base.choice))
         self.body.addWidget(self.expert)
         self._on_base(self.base.choice)
 
@@ -328,7 +329,8 @@ class TrainPanel(Panel):
     def _on_base(self, choice: ModelChoice | None) -> None:
         self.expert.show_network(choice is not None and choice.source is None)
         # The weight map's preview shows lengths as the resampled image will have them.
-        self.session.network_diameter = starting_diameter(choice.source if choice else None)
+        source = choice.source if choice else None
+        self.session.size_match = size_match(source, self.expert.diameter)
 
     def _say_what_is_missing(self, _layer: Any = None) -> None:
         session = self.session
