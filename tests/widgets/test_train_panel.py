@@ -114,6 +114,25 @@ def test_stop_keeps_the_best_and_going_on_works(
     assert panel.model is not first
 
 
+def test_in_the_end_figures_and_buttons_are_in_sight(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    qtbot: Any,
+) -> None:
+    """On a small screen, below a long sentence."""
+    viewer.add_image(cells[0], name="a long name of an image of cells " * 2)
+    viewer.add_labels(cells[1])
+    panel.resize(400, 600)
+    panel.show()
+    panel.start()
+    done()
+    qtbot.wait(100)
+    seen = panel._after.visibleRegion().boundingRect()
+    assert seen.height() == panel._after.height()
+
+
 def test_stop_after_the_last_step_leaves_what_is_said_of_the_result(
     panel: TrainPanel,
     viewer: Any,

@@ -308,6 +308,7 @@ class TrainPanel(Panel):
         self.table.setToolTip(f"Saved as {event.path}")
         self.show_status(f"{self.status} Saved as {event.path.name}; ready in the Segment tab.")
         self.save_as.setToolTip(f"The model is in {event.path}")
+        QTimer.singleShot(0, self._scroll_to_figures)  # the longer sentence took room from them
 
     def _on_failed(self, outcome: JobFailed) -> None:
         # What the run before delivered is still there to be saved and trained longer.
