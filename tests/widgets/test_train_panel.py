@@ -13,7 +13,7 @@ import pytest
 import zarr
 from qtpy.QtWidgets import QMessageBox
 
-from napari_unet.core.model_file import load_model
+from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.widgets._starting_size import SizeMatch
@@ -147,6 +147,34 @@ def test_stop_after_the_last_step_leaves_what_is_said_of_the_result(
     done()
     assert not panel.button.running and panel.button.isEnabled()
     assert panel.status.startswith("Trained for") and "ready in the Segment tab" in panel.status
+
+
+@pytest.mark.skipif("cells" not in list_models(), reason="no base model is shipped")
+def test_training_longer_goes_on_from_the_model_that_was_chosen(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The choice judges each model on all painted cells: half a minute with hundreds of them."""
+    choices: list[Any] = []
+
+    def choose(*_: Any, **__: Any) -> Any:
+        choices.append(load_model("cells"))
+        return choices[-1]
+
+    monkeypatch.setattr("napari_unet.core.training.choose_base", choose)
+    panel.expert.set_settings(dataclasses.replace(QUICK, steps=2))
+    panel.base.choose("auto")
+    viewer.add_image(cells[0])
+    viewer.add_labels(cells[1])
+    panel.start()
+    done()
+    panel.train_longer()
+    done()
+    assert panel.error == "" and "(4 steps)" in panel.status
+    assert len(choices) == 1 and panel._run is not None and panel._run.base is choices[0]
 
 
 def test_a_number_of_steps_can_be_trained_again(

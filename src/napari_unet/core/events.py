@@ -70,7 +70,7 @@ class TrainingFinished:
 
     ``before`` are the scores of the base on the validation cells (None from scratch), ``after``
     those of ``model``. ``decision`` explains in one sentence which weights were kept. ``state``
-    resumes the run.
+    resumes the run, from the same ``base``: for ``"auto"`` the model that was chosen.
     """
 
     model: Model = field(repr=False, compare=False)
@@ -81,6 +81,7 @@ class TrainingFinished:
     steps: int
     seconds: float
     state: TrainingState = field(repr=False, compare=False)
+    base: Model | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def iter_training(
         steps=run.step,
         seconds=clock.seconds,
         state=state,
+        base=base,
     )
     # What is left of the run would otherwise stay on a GPU for as long as the event is looked at.
     del run, data, assess

@@ -285,7 +285,9 @@ class TrainPanel(Panel):
 
     def _on_trained(self, event: TrainingFinished) -> None:
         if self._run is not None:
-            self._run = dataclasses.replace(self._run, state=event.state)
+            # Going on needs no second choice; one that was stopped is not binding.
+            base = event.base if event.steps else self._run.base
+            self._run = dataclasses.replace(self._run, state=event.state, base=base)
         self._delivered, self._trained = event.model, True
         if event.before is not None:
             self.plot.set_base(score(event.before))
