@@ -267,6 +267,25 @@ def test_classes_are_spoken_of_as_pixels(
     assert axis.labelText == "cells found (AP)"
 
 
+def test_what_may_spoil_training_is_said_when_it_starts(
+    panel: TrainPanel,
+    viewer: Any,
+    cells: tuple[np.ndarray, np.ndarray],
+    done: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of planes that nobody looks at, and of a mask that came from a file."""
+    said: list[str] = []
+    monkeypatch.setattr(panel, "show_status", said.append)
+    viewer.add_image(np.stack([cells[0]] * 2))
+    viewer.add_labels(np.stack([cells[1], cells[1] > 0]).astype(np.int32))
+    viewer.dims.set_point(0, 0)
+    panel.start()
+    done()
+    (started,) = [text for text in said if text.startswith("Learning from 9 painted cells")]
+    assert started.endswith("⚠ Object 1 has pieces far apart: give each object its own number.")
+
+
 def test_several_images_are_learned_from_together(
     panel: TrainPanel,
     viewer: Any,

@@ -32,7 +32,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Data, split and device are ready. ``diameter`` of the objects is in pixels of the image."""
+    """Data, split and device are ready. ``diameter`` of the objects is in pixels of the image.
+
+    ``warnings`` are sentences about what may spoil training, worst first.
+    """
 
     device: str
     objects: int
@@ -40,6 +43,7 @@ class TrainingStarted:
     trained_pixels: int
     diameter: float | None
     first_step: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def iter_training(
         trained_pixels=data.trained_pixels,
         diameter=data.object_diameter,
         first_step=run.step,
+        warnings=data.warnings,
     )
     clock = _Clock(settings, resume)
     # A run that goes on with a larger budget is judged in the rest of it as often as a new one.

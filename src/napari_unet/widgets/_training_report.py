@@ -17,14 +17,15 @@ _ROWS = (
 
 
 def started(event: TrainingStarted, task: str) -> str:
-    """Say what is learned from."""
+    """Say what is learned from, and the worst of what may spoil it."""
+    warning = f" ⚠ {event.warnings[0]}" if event.warnings else ""
     if task == "classes":
         held_back = ", some of them held back to judge the network" * bool(event.validation_objects)
-        return f"Learning from {event.trained_pixels:,} pixels{held_back}."
+        return f"Learning from {event.trained_pixels:,} pixels{held_back}.{warning}"
     cells = f"{event.objects} painted cell{'s' if event.objects != 1 else ''}"
     if event.validation_objects:
         cells += f", {event.validation_objects} of them held back to judge the network"
-    return f"Learning from {cells}."
+    return f"Learning from {cells}.{warning}"
 
 
 def score(scores: Scores) -> float:
