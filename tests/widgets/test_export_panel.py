@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
@@ -73,6 +74,44 @@ def test_every_format_of_the_registry_is_offered_and_written(
     done()
     assert panel.error == ""
     assert target.exists()
+
+
+@pytest.mark.parametrize("answer", ["No", "Yes"])
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [("mine", "mine.tif"), ("mine.tif", "mine_measurements.csv")],
+    ids=["the ending was left out", "the table beside it"],
+)
+def test_what_the_dialog_did_not_ask_about_is_asked_before_it_is_replaced(
+    panel: ExportPanel,
+    done: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    there: str,
+    answer: str,
+) -> None:
+    (tmp_path / there).write_text("hours of work")
+    asked = []
+
+    def question(_parent: Any, _title: str, text: str) -> Any:
+        asked.append(text)
+        return QMessageBox.StandardButton[answer]
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    chosen = str(tmp_path / typed)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (chosen, ""))
+    panel.ask_where()
+    done()
+    assert len(asked) == 1 and there in asked[0]
+    kept = (tmp_path / there).read_bytes() == b"hours of work"
+    assert kept is (answer == "No")
+    panel.table.setChecked(False)
+    monkeypatch.setattr(QMessageBox, "question", None)  # the dialog itself has asked
+    chosen = str(tmp_path / "mine.tif")
+    panel.ask_where()
+    done()
+    assert (tmp_path / "mine.tif").stat().st_size > 1000
 
 
 def test_an_unwritable_place_is_said_in_one_sentence(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QSizePolicy
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMessageBox, QSizePolicy
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.registry import Export, Format, format_named, formats
@@ -99,23 +99,16 @@ class ExportPanel(Panel):
             path, _ = QFileDialog.getSaveFileName(
                 self, f"Save {layer.name}", str(start), f"{chosen.title} ({endings})"
             )
-            if path:
+            if path and self._may_replace(Path(path)):
                 self.save(path)
 
     def save(self, path: str | Path) -> None:
         """Write the chosen layer, and the table of measurements beside it."""
         with self.errors_shown():
             self.check_free(KEY)
-            layer, chosen = self._layer(), self.chosen_format()
-            target = Path(path)
-            if not target.name.lower().endswith(chosen.suffixes):
-                target = target.with_name(f"{target.name}{chosen.suffixes[0]}")
-            targets = [(chosen.name, target)]
-            if self.table.isChecked() and chosen.name != TABLE:
-                table = format_named(TABLE)
-                ending = next(e for e in chosen.suffixes if target.name.lower().endswith(e))
-                stem = target.name[: -len(ending)].removesuffix("_masks")
-                targets.append((TABLE, table.path_for(target.parent, stem)))
+            layer = self._layer()
+            targets = self._targets(Path(path))
+            target = targets[0][1]
             self._folder = target.parent
             self.button.set_running(True)
             self.show_status(f"Writing {target.name} …")
@@ -134,6 +127,30 @@ class ExportPanel(Panel):
     def stop(self) -> None:
         """End after the file that is being written."""
         self.session.jobs.cancel(KEY)
+
+    def _targets(self, path: Path) -> list[tuple[str, Path]]:
+        """Return the formats and files to write: the chosen one, and the table beside it."""
+        chosen = self.chosen_format()
+        target = path
+        if not target.name.lower().endswith(chosen.suffixes):
+            target = target.with_name(f"{target.name}{chosen.suffixes[0]}")
+        if not self.table.isChecked() or chosen.name == TABLE:
+            return [(chosen.name, target)]
+        ending = next(e for e in chosen.suffixes if target.name.lower().endswith(e))
+        stem = target.name[: -len(ending)].removesuffix("_masks")
+        table = format_named(TABLE).path_for(target.parent, stem)
+        return [(chosen.name, target), (TABLE, table)]
+
+    def _may_replace(self, asked: Path) -> bool:
+        """Ask about files that the dialog has not asked about, as it knows one name only."""
+        there = [target for _, target in self._targets(asked) if target.exists()]
+        names = " and ".join(target.name for target in there if target != asked)
+        if not names:
+            return True
+        answer = QMessageBox.question(
+            self, self.title, f"{names} exists already in {asked.parent}. Replace it?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _layer(self) -> Labels:
         layer: Labels | None = self.labels.layer
