@@ -76,6 +76,28 @@ def test_every_format_of_the_registry_is_offered_and_written(
     assert target.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "typed", "file"),
+    [
+        ("tiff", "a_masks.tif", "a_masks.tif"),
+        ("tiff", "a.v2", "a.v2.tif"),
+        ("annotation", "a.tif", "a_annotation.tif"),
+        ("annotation", "a", "a_annotation.tif"),
+        ("imagej-roi", "a_rois.zip", "a_rois.zip"),
+        ("coco", "a_coco.json", "a_coco.json"),
+        ("geojson", "a.geojson", "a.geojson"),
+    ],
+)
+def test_files_are_called_after_what_was_typed_and_so_is_the_table(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path, name: str, typed: str, file: str
+) -> None:
+    panel.choose_format(name)
+    panel.save(tmp_path / typed)
+    done()
+    table = "a.v2_measurements.csv" if ".v2" in typed else "a_measurements.csv"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file, table])
+
+
 @pytest.mark.parametrize("answer", ["No", "Yes"])
 @pytest.mark.parametrize(
     ("typed", "there"),

@@ -131,13 +131,11 @@ class ExportPanel(Panel):
     def _targets(self, path: Path) -> list[tuple[str, Path]]:
         """Return the formats and files to write: the chosen one, and the table beside it."""
         chosen = self.chosen_format()
-        target = path
-        if not target.name.lower().endswith(chosen.suffixes):
-            target = target.with_name(f"{target.name}{chosen.suffixes[0]}")
+        target = _with_ending(path, chosen)
         if not self.table.isChecked() or chosen.name == TABLE:
             return [(chosen.name, target)]
         ending = next(e for e in chosen.suffixes if target.name.lower().endswith(e))
-        stem = target.name[: -len(ending)].removesuffix("_masks")
+        stem = target.name[: -len(ending)].removesuffix(Path(chosen.ending).stem)
         table = format_named(TABLE).path_for(target.parent, stem)
         return [(chosen.name, target), (TABLE, table)]
 
@@ -219,3 +217,12 @@ class ExportPanel(Panel):
             self.labels.set_layer(results[-1])
         elif self.session.annotation is not None:
             self.labels.set_layer(self.session.annotation)
+
+
+def _with_ending(path: Path, chosen: Format) -> Path:
+    """Add what a name lacks of a format's ending: ``cells.tif`` is ``cells_annotation.tif``."""
+    if path.name.lower().endswith(chosen.suffixes):
+        return path
+    plain = {Path(suffix).suffix for suffix in chosen.suffixes}
+    stem = path.stem if path.suffix.lower() in plain else path.name
+    return path.with_name(f"{stem}{chosen.suffixes[0]}")
