@@ -147,6 +147,16 @@ def test_an_unwritable_place_is_said_in_one_sentence(
     assert not panel.button.running
 
 
+def test_masks_that_are_saved_are_told_when_the_table_is_not(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path
+) -> None:
+    (tmp_path / "cells_measurements.csv").mkdir()
+    panel.save(tmp_path / "cells.tif")
+    done()
+    assert "cells_measurements.csv" in panel.error
+    assert panel.status == f"Saved cells.tif in {tmp_path}."
+
+
 def test_names_of_any_language(
     panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
 ) -> None:

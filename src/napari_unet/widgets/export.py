@@ -40,6 +40,7 @@ class ExportPanel(Panel):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._folder = Path.home()
+        self._written: list[Path] = []
         self._build()
         connect = self.connections.connect
         connect(self.session.job_finished, self._on_any_job_finished)
@@ -109,7 +110,7 @@ class ExportPanel(Panel):
             layer = self._layer()
             targets = self._targets(Path(path))
             target = targets[0][1]
-            self._folder = target.parent
+            self._folder, self._written = target.parent, []
             self.button.set_running(True)
             self.show_status(f"Writing {target.name} …")
             self.session.jobs.start(
@@ -177,15 +178,20 @@ class ExportPanel(Panel):
         return Export(array, grid, source.array, axis, image.name)
 
     def _on_event(self, event: Written) -> None:
+        self._written.append(event.path)
         self.show_status(f"Wrote {event.path.name} …")
 
-    def _on_finished(self, outcome: JobFinished) -> None:
-        names = " and ".join(path.name for path in outcome.result)
-        self.show_status(f"Saved {names} in {self._folder}." if names else "Nothing was saved.")
+    def _on_finished(self, _outcome: JobFinished) -> None:
+        self.show_status(self._saved() or "Nothing was saved.")
 
     def _on_failed(self, outcome: JobFailed) -> None:
-        self.show_status("")
+        self.show_status(self._saved())
         self.show_error(outcome.message)
+
+    def _saved(self) -> str:
+        """Say what is complete, also when another file could not be written."""
+        names = " and ".join(path.name for path in self._written)
+        return f"Saved {names} in {self._folder}." if names else ""
 
     def _on_any_job_finished(self, job: Job) -> None:
         if job.title == TITLE:
