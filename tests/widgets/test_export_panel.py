@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_unet.core.errors import OutputError
 from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
 from napari_unet.io.registry import formats
@@ -220,6 +221,17 @@ def test_file_save_writes_the_same(
         saved = read_masks(path)
         np.testing.assert_array_equal(saved.data, labels())
         assert saved.grid.pixel_size == (0.5, 0.5)
+
+
+def test_file_save_adds_the_ending_that_was_not_typed(viewer: Any, tmp_path: Path) -> None:
+    data, meta, _kind = viewer.layers["my objects"].as_layer_data_tuple()
+    assert writers.write_imagej_rois(str(tmp_path / "mine"), data, meta) == [
+        str(tmp_path / "mine.zip")
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.zip"]
+    with pytest.raises(OutputError, match="type its whole name"):
+        writers.write_imagej_rois(str(tmp_path / "mine"), data, meta)
+    writers.write_imagej_rois(str(tmp_path / "mine.zip"), data, meta)
 
 
 def test_file_save_writes_measurements_of_labels_and_image(viewer: Any, tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ class Format:
         """Return the usual path of a result: the image's stem and the format's ending."""
         return Path(folder) / f"{stem}{self.ending}"
 
+    def with_ending(self, path: Path) -> Path:
+        """Add what a name lacks of the ending: ``cells.tif`` is ``cells_annotation.tif``."""
+        if path.name.lower().endswith(self.suffixes):
+            return path
+        plain = {Path(suffix).suffix for suffix in self.suffixes}
+        stem = path.stem if path.suffix.lower() in plain else path.name
+        return path.with_name(f"{stem}{self.suffixes[0]}")
+
 
 def formats() -> tuple[Format, ...]:
     """Return all formats, the most usual one first."""

@@ -73,7 +73,9 @@ class ExportPanel(Panel):
         self.button.stop_requested.connect(self.stop)
         self.body.addWidget(self.button)
         self.body.addWidget(
-            note("napari's own File > Save writes the same files for a selected layer.")
+            note(
+                "napari's own File > Save Selected Layers offers these formats as file types, too."
+            )
         )
         self._on_format()
 
@@ -132,7 +134,7 @@ class ExportPanel(Panel):
     def _targets(self, path: Path) -> list[tuple[str, Path]]:
         """Return the formats and files to write: the chosen one, and the table beside it."""
         chosen = self.chosen_format()
-        target = _with_ending(path, chosen)
+        target = chosen.with_ending(path)
         if not self.table.isChecked() or chosen.name == TABLE:
             return [(chosen.name, target)]
         ending = next(e for e in chosen.suffixes if target.name.lower().endswith(e))
@@ -223,12 +225,3 @@ class ExportPanel(Panel):
             self.labels.set_layer(results[-1])
         elif self.session.annotation is not None:
             self.labels.set_layer(self.session.annotation)
-
-
-def _with_ending(path: Path, chosen: Format) -> Path:
-    """Add what a name lacks of a format's ending: ``cells.tif`` is ``cells_annotation.tif``."""
-    if path.name.lower().endswith(chosen.suffixes):
-        return path
-    plain = {Path(suffix).suffix for suffix in chosen.suffixes}
-    stem = path.stem if path.suffix.lower() in plain else path.name
-    return path.with_name(f"{stem}{chosen.suffixes[0]}")

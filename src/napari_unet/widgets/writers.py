@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from napari_unet.core.errors import OutputError
 from napari_unet.io.grid import Grid
 from napari_unet.io.registry import Export, format_named
 
@@ -86,5 +87,16 @@ def _export(data: Any, meta: dict[str, Any]) -> Export:
 
 
 def _write(name: str, path: str, export: Export) -> list[str]:
-    format_named(name).write(Path(path), export)
-    return [path]
+    """Write a file; a name typed without the format's ending gets it, as in the Export panel.
+
+    Raises
+    ------
+    OutputError
+        If that would replace another file, about which napari's dialog has not asked.
+    """
+    chosen, asked = format_named(name), Path(path)
+    target = chosen.with_ending(asked)
+    if target != asked and target.exists():
+        raise OutputError(f"{target.name!r} exists already; type its whole name to replace it.")
+    chosen.write(target, export)
+    return [str(target)]
