@@ -361,6 +361,25 @@ def test_what_cannot_be_segmented_leaves_the_panel_ready(
     assert len(viewer.layers) == 1  # no empty result stays behind
 
 
+def test_planes_before_one_that_cannot_be_read_stay_and_follow_the_sliders(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    stack = np.stack([picture(seed=k) for k in range(3)])
+    stack[2, 50, 50] = np.nan
+    viewer.add_image(stack)
+    panel.form.set_part("everything")
+    panel.start()
+    done()
+    assert panel.error
+    assert panel.status == "What was segmented before stays."
+    labels = panel.run.stream.layer.data
+    assert labels[0].any() and labels[1].any() and not labels[2].any()
+    panel.objects.set_settings(InstanceSettings(min_size=10_000))
+    done()
+    assert "0 objects" in panel.status
+    assert not labels.any()
+
+
 @pytest.mark.parametrize("how", ["stopped", "failed"])
 def test_a_result_stays_when_the_next_segmentation_has_nothing_to_show(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None], tmp_path: Any, how: str

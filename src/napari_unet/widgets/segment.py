@@ -300,6 +300,8 @@ class SegmentPanel(Panel):
             return
         if run.drew_something:
             run.finish()
+            self.thresholds.use(run)
+            self.show_status("What was segmented before stays.")
         else:
             self._give_up(run)
 
