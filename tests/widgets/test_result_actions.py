@@ -59,6 +59,9 @@ def test_an_object_is_picked_in_the_result_before_it_is_copied(
     copied = panel.session.annotation
     assert copied is not None
     assert np.array_equal(np.asarray(copied.data) > 0, labels == 2)
+    assert "1 object copied" in panel.status
+    # A new annotation is ready to be painted, but the next click picks the next object.
+    assert viewer.layers.selection.active is result and str(result.mode) == "pick"
     panel.session.close()
 
 

@@ -100,6 +100,8 @@ class ResultActions(QWidget):
             all_taken = scope == EVERYTHING or (scope == PLANE and not leading)
             if all_taken:
                 self._turn_to(panel, annotation, result)
+            elif scope == SELECTED:  # the next one is picked there too, not painted over
+                panel.viewer.layers.selection.active = result
             panel.show_status(accepted.sentence(hidden=result.name if all_taken else ""))
 
     def _on_scope(self, _position: int) -> None:
