@@ -62,6 +62,9 @@ def test_an_object_is_picked_in_the_result_before_it_is_copied(
     assert "1 object copied" in panel.status
     # A new annotation is ready to be painted, but the next click picks the next object.
     assert viewer.layers.selection.active is result and str(result.mode) == "pick"
+    panel.result.use_as_annotation()
+    assert "annotated already" in panel.error
+    assert panel.status == ""  # not that one object was copied
     panel.session.close()
 
 

@@ -76,6 +76,7 @@ class ResultActions(QWidget):
         if panel is None:
             return
         with panel.errors_shown():
+            panel.show_status("")  # what was copied before is not what is copied now
             result = self._result(panel)
             here = plane_index(panel.viewer, result)
             scope = self.scope.currentData()
