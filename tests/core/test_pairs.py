@@ -129,6 +129,19 @@ def test_what_belongs_to_a_pair_stays_with_its_planes() -> None:
         assert plane.spacing == (2.0, 1.0) and plane.boxes is boxes
 
 
+def test_boxes_without_paint_count_on_a_plane_of_their_own() -> None:
+    """All in them is background; in a stack that would be said of planes nobody looked at."""
+    boxes = np.array([[0, 0, 4, 4]])
+    empty = TrainingPair(RNG.random((6, 7)), np.zeros((6, 7), int), boxes=boxes)
+    (plane,) = annotated_planes([empty])
+    assert plane.boxes is boxes
+    labels = np.stack([np.zeros((6, 7), int), painted(6, 7)])
+    (plane,) = annotated_planes([TrainingPair(RNG.random((2, 6, 7)), labels, boxes=boxes)])
+    assert plane.labels.any()
+    with pytest.raises(AnnotationError, match="Nothing is painted yet"):
+        annotated_planes([TrainingPair(RNG.random((6, 7)), empty.labels, boxes=boxes[:0])])
+
+
 def test_relative_spacing() -> None:
     assert relative_spacing((4.0, 1.0)) == (2, 0.5)
     assert relative_spacing((3.0, 3.0)) is relative_spacing(None) is None

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from napari_unet.core.annotation import training_target
-from napari_unet.core.pairs import relative_spacing
+from napari_unet.core.pairs import annotated_planes, relative_spacing
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.widgets import live_annotation
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets._label_plane import boxes_on_plane
+from napari_unet.widgets._live_build import scale_of
 from napari_unet.widgets._pairs_table import PairRow
 from napari_unet.widgets._starting_size import SizeMatch
-from napari_unet.widgets.live_annotation import LiveAnnotation, scale_of
+from napari_unet.widgets.live_annotation import LiveAnnotation
 from napari_unet.widgets.session import Session, session_of
 
 Settled = Callable[[Session], None]
@@ -165,6 +166,59 @@ def test_follows_the_plane_of_a_stack(make_napari_viewer: Any, settled: Settled)
     viewer.dims.set_current_step(0, 0)
     settled(session)
     check(session)
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("area", ["all", "boxes", "boxes of all planes"])
+def test_planes_without_paint_are_shown_as_training_takes_them(
+    make_napari_viewer: Any, settled: Settled, area: str
+) -> None:
+    """Left out of a stack, but for boxes that were drawn on that plane: all in them is background.
+
+    Complaint 4: what was not painted is background only where the user says so.
+    """
+    viewer = make_napari_viewer()
+    session = session_of(viewer)
+    layer = new_annotation(
+        session, viewer.add_image(np.ones((3, 40, 50)) * np.arange(3)[:, None, None])
+    )
+    corners = np.array([[5, 5], [5, 24], [14, 24], [14, 5]])
+    if area == "boxes":
+        boxes = new_boxes(session, layer)
+        boxes.add_rectangles([np.insert(corners, 0, plane, axis=1) for plane in (0, 2)])
+    elif area == "boxes of all planes":
+        session.boxes = viewer.add_shapes([corners], shape_type="rectangle")
+    session.annotation_settings = AnnotationSettings(area=area.split(maxsplit=1)[0])
+    layer.brush_size = 5
+    layer.paint((2, 10, 10), 1)
+    row = PairRow(session, first=True)
+
+    def counts() -> tuple[list[int], list[int]]:
+        """Return the trained pixels of each plane in the preview, and in training."""
+        shown, trained = [], [0] * 3
+        for number in range(3):
+            viewer.dims.set_current_step(0, number)
+            settled(session)
+            shown.append(session.live.target.counts.trained)
+        settings = session.annotation_settings
+        for plane in annotated_planes(row.pairs(with_boxes=settings.area == "boxes")):
+            target = training_target(plane.labels, settings=settings, boxes=plane.boxes)
+            trained[int(plane.plane.read(0, 1, 0, 1)[0, 0, 0])] = target.counts.trained
+        return shown, trained
+
+    box, whole = 10 * 20, 40 * 50
+    blank = box if area == "boxes" else 0
+    full = whole if area == "all" else box
+    assert counts() == ([blank, 0, full],) * 2
+    layer.paint((0, 30, 30), -1)
+    settled(session)
+    assert counts() == ([full, 0, full],) * 2
+    viewer.dims.set_current_step(0, 0)
+    settled(session)
+    layer.undo()
+    settled(session)
+    assert session.live.target.counts.trained == blank
+    row.deleteLater()
 
 
 def test_follows_the_place_of_labels_and_boxes(session: Session, settled: Settled) -> None:

@@ -103,6 +103,16 @@ class LiveTarget:
         return self._labels.shape[0], self._labels.shape[1]
 
     @property
+    def settings(self) -> AnnotationSettings:
+        """What unlabelled pixels mean."""
+        return self._settings
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing at all is painted."""
+        return not len(self._tally.objects) and not self._labels.any()
+
+    @property
     def counts(self) -> StateCounts:
         """Pixels per state and number of objects, of the whole plane."""
         return self._tally.counts(self._rules, self._weights.w0)

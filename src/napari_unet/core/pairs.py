@@ -30,7 +30,9 @@ class TrainingPair:
     spacing
         Size of a pixel along y and x, for distances in physical proportions; None for square.
     boxes
-        ``(n, 4)`` half-open rectangles y0, x0, y1, x1 for the annotated area ``"boxes"``.
+        ``(n, 4)`` half-open rectangles y0, x0, y1, x1 for the annotated area ``"boxes"``. Of a
+        single plane they count also where nothing is painted: all in them is background. In a
+        stack they hold for its painted planes.
     name
         For messages.
     """
@@ -101,7 +103,8 @@ def _planes(pair: TrainingPair) -> Iterator[AnnotatedPlane]:
     channel_axis = _channel_axis(pair, image.shape, labels.shape)
     for index in np.ndindex(*labels.shape[:-2]):
         painted = read_window(labels, index, f"labels of {pair.name}")
-        if not painted.any():
+        boxed = not index and pair.boxes is not None and len(pair.boxes) > 0
+        if not (boxed or painted.any()):
             continue
         where: list[Any] = [*index, slice(None), slice(None)]
         axis = None

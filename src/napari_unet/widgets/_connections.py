@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
 
 
 class Connections:
@@ -21,6 +24,12 @@ class Connections:
         """Connect a napari, psygnal or Qt emitter."""
         emitter.connect(callback)
         self.defer(lambda: emitter.disconnect(callback))
+
+    def connect_placement(self, layer: Layer, callback: Callable[..., Any]) -> None:
+        """Hear when a layer is moved, turned or stretched."""
+        events = layer.events
+        for emitter in (events.scale, events.translate, events.rotate, events.shear, events.affine):
+            self.connect(emitter, callback)
 
     def defer(self, undo: Callable[[], Any]) -> None:
         """Run ``undo`` on :meth:`clear`."""

@@ -74,6 +74,15 @@ def boxes_on_plane(
     return np.array(found, dtype=np.int64).reshape(-1, 4)
 
 
+def counts_blank(shapes: Shapes | None, labels: Labels) -> bool:
+    """Whether boxes count in a plane where nothing is painted: all in them is background.
+
+    They do when they were drawn on that very plane. Boxes that hold for all planes of a stack
+    would make background of every cell in those that nobody looked at.
+    """
+    return shapes is not None and shapes.ndim >= labels.ndim
+
+
 def visible_box(viewer: Viewer, layer: Layer) -> Box:
     """Return the rows and columns of a single-scale layer that can be seen: y0, x0, y1, x1."""
     height, width = (int(n) for n in layer.data.shape[-2:])

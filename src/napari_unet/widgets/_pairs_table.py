@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QVBoxL
 
 from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.widgets._annotation_layer import is_annotation_candidate
-from napari_unet.widgets._label_plane import boxes_on_plane
+from napari_unet.widgets._label_plane import boxes_on_plane, counts_blank
 from napari_unet.widgets._source import pixel_size, source_of
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
@@ -89,7 +89,8 @@ class PairRow(QWidget):
     def pairs(self, *, with_boxes: bool) -> list[TrainingPair]:
         """Return a snapshot: painting goes on, training sees what is there now.
 
-        Boxes belong to single planes, so with them each painted plane is a pair of its own.
+        Boxes belong to single planes, so with them each plane that is painted or has boxes of its
+        own is a pair of its own.
 
         Raises
         ------
@@ -121,10 +122,11 @@ class PairRow(QWidget):
                 f"{image.name!r}; choose an annotation made on this image."
             )
         pairs = []
+        blank_too = counts_blank(self.boxes.layer, annotation)
         for index in source.indices:
-            if labels[index].any():
+            boxes = boxes_on_plane(self.boxes.layer, annotation, index)
+            if labels[index].any() or (blank_too and len(boxes)):
                 plane, channel_axis = source.plane(index)
-                boxes = boxes_on_plane(self.boxes.layer, annotation, index)
                 pairs.append(
                     TrainingPair(
                         plane, labels[index], channel_axis=channel_axis, boxes=boxes, **common

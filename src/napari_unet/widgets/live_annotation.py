@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,18 @@ from napari_unet.core.pairs import relative_spacing
 from napari_unet.jobs.events import JobFailed, JobFinished
 from napari_unet.jobs.runner import JobRunner
 from napari_unet.widgets._connections import Connections
-from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_of
+from napari_unet.widgets._label_plane import (
+    boxes_on_plane,
+    counts_blank,
+    plane_index,
+    plane_of,
+)
+from napari_unet.widgets._live_build import Meanings, build, target_of
 from napari_unet.widgets._painting import Block, PaintWatcher, box_on_plane, union
 from napari_unet.widgets._source import pixel_size
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Labels
 
     from napari_unet.core.labels import Box
     from napari_unet.widgets._starting_size import SizeMatch
@@ -147,6 +154,8 @@ class LiveAnnotation(QObject):
             self.updated.emit(changed)
             if compared:
                 self._session.annotation_edited.emit(layer)
+            if self.target.settings != self._meanings(layer, self.index)[self.target.blank]:
+                self._rebuild_timer.start()
 
     def _watch(self, layer: Labels | None) -> None:
         if self._watcher is not None:
@@ -157,7 +166,7 @@ class LiveAnnotation(QObject):
         self._dirty.clear()
         self._layer_connections.clear()
         if layer is not None:
-            _connect_placement(self._layer_connections, layer, self._on_placement)
+            self._layer_connections.connect_placement(layer, self._on_placement)
             self._watcher = PaintWatcher(layer, self)
             self._watcher.painted.connect(self._on_painted)
             self._watcher.maybe_changed.connect(self._on_maybe_changed)
@@ -174,7 +183,7 @@ class LiveAnnotation(QObject):
         self._box_connections.clear()
         if shapes is not None:
             self._box_connections.connect(shapes.events.data, self._on_boxes)
-            _connect_placement(self._box_connections, shapes, self._on_boxes)
+            self._box_connections.connect_placement(shapes, self._on_boxes)
         self._on_boxes()
 
     def _on_painted(self, blocks: list[Block]) -> None:
@@ -235,6 +244,13 @@ class LiveAnnotation(QObject):
             self._spacing(),
         )
 
+    def _meanings(self, layer: Labels, index: tuple[int, ...]) -> Meanings:
+        """Of a stack, training leaves out planes in which nothing is painted."""
+        settings = self._session.annotation_settings
+        drawn = settings.area == "boxes" and counts_blank(self._session.boxes, layer)
+        left_out = bool(index) and settings.area in ("all", "boxes") and not drawn
+        return settings, replace(settings, area="painted") if left_out else settings
+
     def _spacing(self) -> tuple[float, float] | None:
         """Return the proportions of a pixel; training takes them from the image, too."""
         layer = self._session.image or self._session.annotation
@@ -275,7 +291,7 @@ class LiveAnnotation(QObject):
             return
         session = self._session
         arguments = {
-            "settings": session.annotation_settings,
+            "meanings": self._meanings(layer, index),
             "weights": session.weight_settings,
             "boxes": boxes_on_plane(session.boxes, layer, index),
             "spacing": self._spacing(),
@@ -289,7 +305,7 @@ class LiveAnnotation(QObject):
         self._runner.start(
             "build",
             "The preview",
-            _build,
+            build,
             plane,
             arguments,
             self._size_match(),
@@ -301,7 +317,7 @@ class LiveAnnotation(QObject):
 
     def _build_now(self, plane: Any, arguments: dict[str, Any], index: tuple[int, ...]) -> None:
         try:
-            target = LiveTarget(plane, **arguments)
+            target = target_of(plane, **arguments)
         except UNetError as error:
             self._report(str(error))
             self._show(None)
@@ -341,47 +357,6 @@ class LiveAnnotation(QObject):
         if sentence != self.problem:
             self.problem = sentence
             self.failed.emit(sentence)
-
-
-def scale_of(plane: Any, match: SizeMatch | None) -> float:
-    """Return network pixels per image pixel, as training chooses them for these labels.
-
-    Parameters
-    ----------
-    plane
-        ``(Y, X)`` labels.
-    match
-        How images are resampled, if they are.
-    """
-    if match is None:
-        return 1.0
-    from napari_unet.core.diameter import median_diameter  # brings torch: not before it is needed
-
-    return match.scale(median_diameter(plane))
-
-
-def _build(
-    plane: Any,
-    arguments: dict[str, Any],
-    match: SizeMatch | None,
-    *,
-    cancelled: Callable[[], bool] | None = None,
-) -> Generator[tuple[LiveTarget, float], None, None]:
-    """Build a target in a thread; it is dropped when something newer was asked for meanwhile."""
-    labels = np.asarray(plane)
-    scale = scale_of(labels, match)
-    target = LiveTarget(labels, scale=scale, **arguments)
-    if cancelled is None or not cancelled():
-        yield target, scale
-
-
-def _connect_placement(
-    connections: Connections, layer: Layer, callback: Callable[..., None]
-) -> None:
-    """Hear when a layer is moved, turned or stretched."""
-    events = layer.events
-    for emitter in (events.scale, events.translate, events.rotate, events.shear, events.affine):
-        connections.connect(emitter, callback)
 
 
 def _timer(parent: QObject, milliseconds: int, call: Callable[[], None]) -> QTimer:
