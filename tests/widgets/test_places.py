@@ -28,6 +28,20 @@ def test_an_existing_model_is_never_overwritten(tmp_path: Path) -> None:
     assert not second.exists()
 
 
+def test_a_folder_that_may_not_be_read_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training goes on, and its result can be saved elsewhere."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refused)
+    path = new_model_file("cells", tmp_path)
+    monkeypatch.undo()
+    assert path.parent == tmp_path
+
+
 def test_the_folder_of_the_preferences_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,10 +32,18 @@ def new_model_file(image_name: str, folder: Path, now: datetime | None = None) -
     stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
     path = folder / f"{stem}_{stamp}.safetensors"
     number = 2
-    while path.exists():
+    while _exists(path):
         path = folder / f"{stem}_{stamp}_{number}.safetensors"
         number += 1
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; what stands in the way is said when it is written."""
+    try:
+        return path.exists()
+    except OSError:  # the folder may not be read
+        return False
 
 
 def safe_name(text: str) -> str:
