@@ -405,3 +405,12 @@ def test_classes_and_models_without_a_diameter_are_not_resampled() -> None:
 def test_painted_background_alone_has_no_object_size() -> None:
     with pytest.raises(AnnotationError, match="only background"):
         scale_factors(planes_of(np.full((9, 9), -1)), SETTINGS, None)
+
+
+def test_a_plane_of_background_is_no_reason_to_warn() -> None:
+    labels = row_of_discs(3)
+    background = np.full_like(labels, -1)
+    assert prepared(planes_of(labels, background)).warnings == ()
+    labels[70, 3] = 9
+    (warning,) = prepared(planes_of(labels, background)).warnings
+    assert "single pixel" in warning

@@ -181,8 +181,17 @@ def prepare(
         diameter=diameter,
         channels=planes[0].plane.channels,
         n_classes=max(2, *(target.n_classes for target in trained)),
-        warnings=tuple(dict.fromkeys(text for target in targets for text in target.warnings)),
+        warnings=_warnings(planes, targets),
     )
+
+
+def _warnings(
+    planes: Sequence[AnnotatedPlane], targets: Sequence[TrainingTarget]
+) -> tuple[str, ...]:
+    """Return what is said of any plane, but not that a plane of background has no object."""
+    together = zip(planes, targets, strict=True)
+    told = [target.warnings for source, target in together if (source.labels > 0).any()]
+    return tuple(dict.fromkeys(text for warnings in told for text in warnings))
 
 
 @dataclass(frozen=True)
