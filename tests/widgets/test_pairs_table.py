@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_unet.core.settings import AnnotationSettings
+from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.session import session_of
 
@@ -47,3 +49,12 @@ def test_channels_of_one_image_do_not_stay_for_the_next(dock: UNetDock) -> None:
     assert chosen(dock) == [None] * 3
     dock.session.image = dock.viewer.layers["A"]
     assert chosen(dock) == [0] * 3
+
+
+def test_without_paint_and_boxes_the_panel_says_what_to_do(dock: UNetDock) -> None:
+    session, train = dock.session, dock.panel("Train")
+    new_boxes(session, new_annotation(session, session.image))
+    session.annotation_settings = AnnotationSettings(area="boxes")
+    train.start()
+    assert train.error.startswith("Nothing is painted yet; paint at least one object")
+    assert not train.running

@@ -196,4 +196,7 @@ class PairsTable(QWidget):
             If something is missing.
         """
         boxes = self._session.annotation_settings.area == "boxes"
-        return [pair for row in self.rows for pair in row.pairs(with_boxes=boxes)]
+        pairs = [pair for row in self.rows for pair in row.pairs(with_boxes=boxes)]
+        if not pairs:
+            raise AnnotationError("Nothing is painted yet; paint at least one object, then train.")
+        return pairs
