@@ -492,7 +492,24 @@ def test_a_click_on_multiscale_labels_says_what_to_do(viewer: Any) -> None:
     steps = panel.tools._on_click(layer, click)
     next(steps)
     click.type = "mouse_release"
-    assert list(steps) == [] and "press New" in panel.error
+    assert list(steps) == [] and "press Copy" in panel.error
+
+
+@pytest.mark.parametrize("tool", ["brush", "background", "erase", "next", "split"])
+def test_every_tool_declines_multiscale_labels(viewer: Any, settled: Settled, tool: str) -> None:
+    fine = np.zeros((2, 64, 80), np.int32)
+    fine[:, 10:20, 10:20] = 3
+    panel = AnnotatePanel(viewer)
+    session = panel.session
+    session.annotation = viewer.add_labels([fine, fine[:, ::2, ::2]])
+    settled(session)
+    if tool == "next":
+        panel.tools.new_object()
+    else:
+        panel.paint_box.use(tool)
+    if tool == "split":
+        panel.tools.apply(session.annotation, 3)
+    assert "cannot paint: press Copy" in panel.error
 
 
 def test_dask_labels_can_be_looked_at_and_copied(viewer: Any, settled: Settled) -> None:

@@ -166,8 +166,8 @@ def paintable(labels: Labels, number: int) -> None:
     """
     if labels.multiscale:
         raise AnnotationError(
-            f"{labels.name!r} is a multiscale layer, which napari cannot paint: press New to get "
-            "a layer that can be painted."
+            f"{labels.name!r} is a multiscale layer, which napari cannot paint: press Copy to work "
+            "on a copy of it, or New for an empty layer."
         )
     info = np.iinfo(labels.data.dtype)
     if info.min <= number <= info.max:

@@ -102,8 +102,15 @@ class ObjectTools(QObject):
         return layer
 
     def free_number(self) -> int:
-        """Return the next number that no object of the whole layer has."""
+        """Return the next number that no object of the whole layer has.
+
+        Raises
+        ------
+        AnnotationError
+            If there is no layer, or it is multiscale.
+        """
         layer = self.layer()
+        paintable(layer, 1)
         if self._highest is None:
             self._highest = highest_number(layer.data)
         self._read_stroke(layer)

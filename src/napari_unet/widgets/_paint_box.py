@@ -170,6 +170,8 @@ class PaintBox(QWidget):
             paintable(layer, 1)
             if layer.selected_label <= 0:
                 layer.selected_label = self._last_object
+        elif tool == "erase":
+            paintable(layer, 0)
         self._session.viewer.layers.selection.active = layer
         if tool != "move":
             layer.visible = True  # napari takes the brush away from a hidden layer
