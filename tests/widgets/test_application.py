@@ -26,6 +26,27 @@ def test_the_first_start_shows_a_sample_and_a_guide(make_napari_viewer: Any, qtb
     dock.session.close()
 
 
+def test_an_image_opened_beside_the_sample_is_the_one_to_paint_on(
+    make_napari_viewer: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    dock = add_panels(viewer, welcome=True)
+    mine = viewer.add_image(np.zeros((40, 50)), name="mine")
+    assert dock.session.image is mine
+    dock.panel("Annotate").new_button.click()
+    assert dock.session.annotation.data.shape == (40, 50)
+    dock.session.close()
+
+
+def test_a_sample_that_is_painted_on_stays_chosen(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer()
+    dock = add_panels(viewer, welcome=True)
+    dock.panel("Annotate").new_button.click()
+    viewer.add_image(np.zeros((40, 50)), name="another")
+    assert dock.session.image.name == "simulated nuclei"
+    dock.session.close()
+
+
 def test_later_starts_show_the_panels_only(make_napari_viewer: Any) -> None:
     viewer = make_napari_viewer()
     dock = add_panels(viewer)

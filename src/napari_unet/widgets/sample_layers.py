@@ -9,6 +9,11 @@ from napari_unet.widgets.session import METADATA_KEY
 LayerData = tuple[Any, dict[str, Any], str]
 
 
+def _about(source: str) -> dict[str, Any]:
+    """Return the metadata of a sample image: an image of the user's own is preferred to it."""
+    return {"source": source, METADATA_KEY: {"sample": True}}
+
+
 def nuclei_layers() -> list[LayerData]:
     """Return simulated nuclei and, hidden, their exact labels.
 
@@ -18,7 +23,7 @@ def nuclei_layers() -> list[LayerData]:
 
     sample = simulated_sample()
     return [
-        (sample.image, {"name": sample.name, "metadata": {"source": sample.source}}, "image"),
+        (sample.image, {"name": sample.name, "metadata": _about(sample.source)}, "image"),
         (
             sample.labels,
             {
@@ -36,5 +41,5 @@ def histology_layers() -> list[LayerData]:
     from napari_unet.samples import histology_sample
 
     sample = histology_sample()
-    options = {"name": sample.name, "rgb": True, "metadata": {"source": sample.source}}
+    options = {"name": sample.name, "rgb": True, "metadata": _about(sample.source)}
     return [(sample.image, options, "image")]

@@ -238,11 +238,15 @@ class Session(QObject):
         self._consider(event.value)
 
     def _consider(self, layer: Layer) -> None:
-        """Choose a layer by itself only where nothing is chosen and its purpose is plain."""
+        """Choose a layer by itself only where nothing is chosen and its purpose is plain.
+
+        Who opens an image beside a sample on which nothing is painted wants to work on that image.
+        """
         if _made_here(layer):
             return
         kind = kind_of(layer)
-        if kind == "image" and self._image is None:
+        untouched = self._annotation is None and _is_sample(self._image)
+        if kind == "image" and (self._image is None or untouched):
             self.image = layer
         elif kind == "labels" and self._annotation is None and not layer.multiscale:
             self.annotation = layer
@@ -263,6 +267,11 @@ def _made_here(layer: Layer) -> bool:
     """Whether this plugin made a layer: then its role is known. Other layers may have notes too."""
     entry = layer.metadata.get(METADATA_KEY)
     return isinstance(entry, dict) and "role" in entry
+
+
+def _is_sample(layer: Layer | None) -> bool:
+    entry = None if layer is None else layer.metadata.get(METADATA_KEY)
+    return isinstance(entry, dict) and bool(entry.get("sample"))
 
 
 def same_layer(one: Layer | None, other: Layer | None) -> bool:
