@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = [ROOT / "docs/first-steps.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 
 
 def test_the_command_line_reference_is_what_help_says(monkeypatch):
@@ -20,6 +21,19 @@ def test_the_command_line_reference_is_what_help_says(monkeypatch):
     spec.loader.exec_module(module)
     written = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
     assert module.page() == written, "write it again: python docs/cli_reference.py"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_guides_tell_to_press_is_in_a_panel(page):
+    """Names in italics that begin with a capital are those of buttons, fields and choices."""
+    from napari_unet.core import settings
+
+    sources = (ROOT / "src/napari_unet/widgets").glob("*.py")
+    shown = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    classes = (settings.TrainSettings, settings.TileSettings)
+    fields = {info.name.capitalize() for each in classes for info in settings.describe(each)}
+    for name in re.findall(r"(?<!\*)\*([A-Z][^*>]+)\*(?!\*)", page.read_text(encoding="utf-8")):
+        assert f'"{name}"' in shown or name in fields, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
