@@ -70,3 +70,12 @@ def test_every_promise_is_tested():
         said = f"{ast.get_docstring(module)} {ast.get_docstring(test)}"
         numbers = re.findall(r"[Cc]omplaints? ([\d, and]+)", said)
         assert number in re.findall(r"\d+", " ".join(numbers)), f"{file}::{name}"
+
+
+def test_the_line_between_touching_cells_is_as_wide_as_the_pages_say():
+    from napari_unet.core.settings import WeightMapSettings
+
+    word = {1: "one pixel", 2: "two pixels", 3: "three pixels"}[WeightMapSettings().ridge]
+    assert f"{word} wide" in (ROOT / "docs/how-to/annotate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/explanation/annotation.md").read_text(encoding="utf-8")
+    assert f"between them ({WeightMapSettings().ridge} pixels)" in text
