@@ -72,6 +72,17 @@ def test_every_promise_is_tested():
         assert number in re.findall(r"\d+", " ".join(numbers)), f"{file}::{name}"
 
 
+def test_python_names_of_the_pages_can_be_imported():
+    import napari_unet
+
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"^::: napari_unet\.[\w.]*\.(\w+)$", text, re.MULTILINE)
+        names += re.findall(r"\b(?:nu|napari_unet)\.([a-z_]+)\(", text)
+        for name in names:
+            assert hasattr(napari_unet, name), f"{page.name}: {name}"
+
+
 def test_the_line_between_touching_cells_is_as_wide_as_the_pages_say():
     from napari_unet.core.settings import WeightMapSettings
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet.core.annotation import TrainingTarget, training_target
+    from napari_unet.core.annotation import TrainingTarget, read_convention, training_target
     from napari_unet.core.errors import UNetError
     from napari_unet.core.instances import label_instances
     from napari_unet.core.metrics import average_precision
@@ -53,6 +53,7 @@ _MODULE_OF = {
     "label_instances": "core.instances",
     "load_model": "core.model_file",
     "predict": "core.prediction",
+    "read_convention": "core.annotation",
     "save_model": "core.model_file",
     "segment": "core.segmentation",
     "simulate_nuclei": "core.simulation",
@@ -81,6 +82,7 @@ __all__ = [
     "label_instances",
     "load_model",
     "predict",
+    "read_convention",
     "save_model",
     "segment",
     "simulate_nuclei",
