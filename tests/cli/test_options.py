@@ -117,3 +117,13 @@ def test_a_recipe_saved_on_windows(tmp_path):
     """Its editors put a byte order mark in front."""
     (tmp_path / "recipe.json").write_text('{"seed": 5}', encoding="utf-8-sig")
     assert train_settings(parse_train("--recipe", str(tmp_path / "recipe.json"))).seed == 5
+
+
+@pytest.mark.parametrize(
+    "command", ["", "train", "segment", "evaluate", "weight-map", "info", "demo"]
+)
+def test_help_fits_a_terminal_of_80_columns(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        build_parser(["--help-all"]).parse_args([*command.split(), "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

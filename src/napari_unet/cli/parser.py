@@ -24,7 +24,7 @@ AUTO = "auto"
 
 _EXAMPLES = """\
 examples:
-  napari-unet                                             open napari with the panels
+  napari-unet                         open napari with the panels
   napari-unet train cells.tif painted.tif --model my.safetensors
   napari-unet segment images/ --model my.safetensors --output masks/
   napari-unet evaluate masks/ truth/
@@ -41,8 +41,9 @@ A few cells are enough. Ctrl+C ends it early and saves the best model so far.
 _TRAIN_EXAMPLES = """\
 examples:
   napari-unet train cells.tif painted.tif --model my.safetensors
-  napari-unet train a.tif a_painted.tif b.tif b_painted.tif --model my.safetensors --seconds 120
-  napari-unet train slide.png painted.tif --model my.safetensors --base none
+  napari-unet train a.tif a_cells.tif b.tif b_cells.tif --model my.safetensors
+  napari-unet train slide.png painted.tif --model my.safetensors --seconds 120
+  napari-unet train cells.tif painted.tif --model my.safetensors --base none
 """
 
 _SEGMENT = """\
@@ -55,8 +56,8 @@ size. An image that cannot be used is named and left out.
 _SEGMENT_EXAMPLES = """\
 examples:
   napari-unet segment cells.tif --model nuclei --output masks/
-  napari-unet segment images/ --model my.safetensors --output masks/ --diameter 30
-  napari-unet segment "images/*.tif" --model cells --output rois/ --format tiff imagej-roi
+  napari-unet segment images/ --model my.safetensors --output masks/
+  napari-unet segment "*.tif" --model cells --output rois/ --format imagej-roi
 """
 
 #: Formats of masks; ``csv`` is always written. The list is here so that --help needs no NumPy.
@@ -100,6 +101,12 @@ class Parser(argparse.ArgumentParser):
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fit paragraphs to the terminal; examples stay lines of their own."""
+        if "\n  " in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
     def add_argument(self, action: argparse.Action) -> None:
         """Leave room for the names of the commands, which are indented."""
@@ -210,7 +217,7 @@ def _add_train(commands: _Commands, show_experts: bool) -> None:
 
 
 def _add_segment(commands: _Commands, show_experts: bool) -> None:
-    arguments = "INPUT [INPUT ...] --model NAME|PATH --output DIR"
+    arguments = "INPUT [INPUT ...] --model NAME --output DIR"
     parser = _command(
         commands, "segment", "find objects in images", _SEGMENT, arguments, _SEGMENT_EXAMPLES
     )
