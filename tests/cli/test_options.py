@@ -127,3 +127,25 @@ def test_help_fits_a_terminal_of_80_columns(command, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         build_parser(["--help-all"]).parse_args([*command.split(), "--help"])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "tiff", "images/"], "'images/' is not one of tiff, ome-zarr"),
+        (["images/", "--diameter", "30px"], "'30px' is not a number above 0, auto or none"),
+    ],
+)
+def test_what_segment_cannot_read_is_named(words, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        build_parser(words).parse_args(["segment", *words, "--model", "m", "--output", "o"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_words_of_segment_may_be_written_large():
+    words = ["segment", "a.tif", "--model", "m", "--output", "o"]
+    options = build_parser([]).parse_args([*words, "--diameter", "None", "--format", "TIFF"])
+    assert options.diameter is None
+    assert options.format == ["tiff"]

@@ -236,6 +236,7 @@ def _add_segment(commands: _Commands, show_experts: bool) -> None:
         "--format",
         nargs="+",
         action="extend",
+        type=_mask_format,
         metavar="NAME",
         help=f"formats of the masks, one or more of {', '.join(MASK_FORMATS)} (default: tiff); "
         "csv measurements are always written",
@@ -320,9 +321,21 @@ class _Version(argparse.Action):
 
 
 def _diameter(text: str) -> float | str | None:
-    if text in (AUTO, "none"):
-        return AUTO if text == AUTO else None
-    return _positive(text)
+    word = text.lower()
+    if word in (AUTO, "none"):
+        return AUTO if word == AUTO else None
+    try:
+        return _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, auto or none") from None
+
+
+def _mask_format(text: str) -> str:
+    """Refuse at once what is no format: an image behind ``--format tiff`` is taken for one."""
+    known = (*MASK_FORMATS, "csv")
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known)}")
+    return text.lower()
 
 
 def _count(text: str) -> int:
