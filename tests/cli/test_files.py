@@ -15,6 +15,7 @@ from napari_unet.cli.files import (
     keep_inputs,
     output_folder,
     result_stems,
+    without_results,
     writable_file,
 )
 from napari_unet.core.errors import InputError, OutputError
@@ -46,6 +47,13 @@ def test_annotations_beside_images_are_no_images(tmp_path):
     touch(tmp_path / "a.tif", tmp_path / "a_annotation.tif")
     assert find_images([str(tmp_path)]) == [tmp_path / "a.tif"]
     assert find_images([str(tmp_path / "*.tif")]) == [tmp_path / "a.tif"]
+
+
+def test_results_beside_their_images_are_left_out_when_a_shell_names_them():
+    """It resolves *.tif before the program starts, after an earlier run with --output . too."""
+    given = ["a.tif", "a_masks.tif", "b.ome.tif", "b_annotation.tif", "other_masks.tif"]
+    kept = without_results([Path(name) for name in given])
+    assert [path.name for path in kept] == ["a.tif", "b.ome.tif", "other_masks.tif"]
 
 
 def test_a_masks_file_that_is_named_is_taken(tmp_path):

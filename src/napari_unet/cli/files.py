@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from napari_unet.core.atomic import output_error
@@ -86,6 +86,20 @@ def labels_in(folder: Path) -> list[Path]:
 
 def _is_result(path: Path) -> bool:
     return file_name_stem(path).endswith(_RESULTS)
+
+
+def without_results(images: Sequence[Path]) -> list[Path]:
+    """Leave out the masks and annotations of other images that are named beside them.
+
+    A folder or pattern holds none, but shells resolve ``*.tif`` before it arrives here.
+    """
+    plain = {file_name_stem(path) for path in images}
+    return [path for path in images if not _is_result_of(path, plain)]
+
+
+def _is_result_of(path: Path, images: Collection[str]) -> bool:
+    stem = file_name_stem(path)
+    return any(stem.endswith(end) and stem.removesuffix(end) in images for end in _RESULTS)
 
 
 def result_stems(images: Iterable[Path]) -> list[str]:

@@ -20,7 +20,13 @@ from napari_unet.cli.console import (
     note,
     say,
 )
-from napari_unet.cli.files import find_images, keep_inputs, output_folder, result_stems
+from napari_unet.cli.files import (
+    find_images,
+    keep_inputs,
+    output_folder,
+    result_stems,
+    without_results,
+)
 from napari_unet.cli.images import read_channel
 from napari_unet.cli.large import is_large, segment_large
 from napari_unet.cli.options import given
@@ -43,7 +49,8 @@ _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 def run(options: argparse.Namespace) -> int:
     """Segment every image; files that are finished stay, whatever happens to the others."""
-    images = find_images(options.inputs)
+    inputs = find_images(options.inputs)
+    images = without_results(inputs)
     stems = result_stems(images)
     # Measurements come with the masks, whatever their format.
     formats = [format_named(name) for name in dict.fromkeys([*(options.format or ["tiff"]), "csv"])]
@@ -52,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     from napari_unet.core.prediction import Predictor
 
     model = load_model(options.model)
+    left_out = [path.name for path in inputs if path not in images]
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        note(f"masks and annotations of the other files are left out ({left_out[0]}{more})")
     if options.link and model.task != "objects":
         raise InputError(
             f"The model {model.name!r} finds classes, so there are no objects to link."
@@ -59,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     if model.diameter is None and isinstance(options.diameter, float):
         note(f"--diameter has no effect: the model {model.name!r} does not match object sizes")
     with output_folder(options.output) as folder, Interruptible() as interrupted:
-        keep_inputs(images, [each.path_for(folder, stem) for each in formats for stem in stems])
+        keep_inputs(inputs, [each.path_for(folder, stem) for each in formats for stem in stems])
         model, instances = _thresholds(options, model)
         work = _Work(
             Predictor(model, given(options, TileSettings())),
