@@ -248,6 +248,22 @@ def test_a_closed_output_ends_nothing(stream, inputs, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_leaves_ends_nothing(inputs, tmp_path):
+    """``napari-unet segment ... | head -1`` writes the files of all images."""
+    for name in "abc":
+        shutil.copy(inputs / "image.tif", tmp_path / f"{name}.tif")
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["segment", tmp_path, "--model", inputs / "model.safetensors"]
+    command = [sys.executable, "-m", "napari_unet.cli", *words, "--output", tmp_path / "out"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert b"Error" not in done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
 def _program(*words, environment):
     return subprocess.run(
         [sys.executable, "-m", "napari_unet.cli", *map(str, words)],

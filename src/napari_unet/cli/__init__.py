@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, OK, fail, prepare_output
+from napari_unet.cli.console import BAD_INPUT, INTERRUPTED, fail, prepare_output
 from napari_unet.cli.parser import build_parser
 from napari_unet.core.errors import UNetError
 
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return fail("There is not enough memory for this; close other programs or use less data.")
     except BrokenPipeError:
-        # The reader of our output is gone (`napari-unet ... | head`): nobody is left to tell.
+        # The reader of what we report is gone (`2>&1 | head`): nobody is left to tell.
         sys.stderr.close()
-        return OK
+        return INTERRUPTED
     except OSError as error:
         where = f" for {error.filename!r}" if error.filename else ""
         return fail(f"The system reports{where}: {(error.strerror or str(error)).lower()}.")

@@ -36,9 +36,14 @@ def prepare_output() -> None:
 
 
 def say(text: str = "") -> None:
-    """Write a line of the result to standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Write a line of the result to standard output, as long as somebody reads it."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `napari-unet segment ... | head`: the files are wanted all the same.
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def note(text: str) -> None:
