@@ -283,6 +283,19 @@ def test_interrupted_training_saves_the_best_model(folder, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are different on Windows")
+def test_an_interrupted_demo_promises_nothing(tmp_path):
+    process = start("demo", "--output", tmp_path / "out", "--seconds", 500)
+    while "training on" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "nothing will be written" in error
+    assert "is kept" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are different on Windows")
 def test_interrupted_segmentation_keeps_finished_files(folder, tmp_path):
     plane = tifffile.imread(folder / "new.tif")
     images = tmp_path / "images"

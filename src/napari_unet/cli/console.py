@@ -85,9 +85,15 @@ class Interruptible:
 
     A second Ctrl+C ends the program at once. In a thread, where signals do not arrive, it only
     stays silent.
+
+    Parameters
+    ----------
+    promise
+        What the user is told about the work so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, promise: str = "what is done is kept") -> None:
+        self._promise = promise
         self._asked = threading.Event()
         self._before: Any = None
 
@@ -113,4 +119,4 @@ class Interruptible:
         if self._asked.is_set():
             raise KeyboardInterrupt
         self._asked.set()
-        sys.stderr.write("\nStopping; what is done is kept (press Ctrl+C again to end at once).\n")
+        sys.stderr.write(f"\nStopping; {self._promise} (press Ctrl+C again to end at once).\n")

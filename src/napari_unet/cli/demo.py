@@ -92,7 +92,7 @@ def _run(folder: Path, seconds: float) -> int:
     curves = Curves()
     pair = TrainingPair(known.image, painted, name="the demo image")
     base = choose_base(annotated_planes([pair]), settings)
-    with Interruptible() as interrupted:
+    with Interruptible("nothing will be written") as interrupted:
         finished = follow_training([pair], settings, base, interrupted, curves.record)
     if finished.reason == "stopped":
         note("stopped before the end; nothing was written")
