@@ -370,10 +370,17 @@ def test_what_may_spoil_training_is_said(
 
 
 def test_objects_that_all_vanish_are_not_blamed_on_boxes() -> None:
-    """An image given in place of its labels, for example: every pixel touches other numbers."""
     labels = np.arange(1, 401, dtype=np.int32).reshape(20, 20).repeat(2, axis=1)
+    labels[0] = 0
     with pytest.raises(AnnotationError, match="too thin and vanish under the ridge"):
         check_trainable(training_target(labels, weights=WeightMapSettings(ridge=2)))
+
+
+def test_an_image_given_in_place_of_its_labels_is_named_first() -> None:
+    """Every pixel touches other numbers; to erase single pixels would not help."""
+    image = np.random.default_rng(0).integers(1, 1000, (20, 20))
+    with pytest.raises(AnnotationError, match="image and labels were not exchanged"):
+        check_trainable(training_target(image))
 
 
 def test_a_good_annotation_has_no_warnings() -> None:

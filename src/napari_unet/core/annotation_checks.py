@@ -233,6 +233,12 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
     if not len(objects):
         thing = "object" if rules.task == "objects" else "class"
         yield f"No {thing} is painted yet: paint at least one."
+    every_pixel = len(objects) > 1 and objects.painted.sum() == tally.states.sum()
+    if rules.task == "objects" and every_pixel:
+        yield (
+            "Every pixel belongs to an object, so only the ridges between them are background: "
+            "check that image and labels were not exchanged."
+        )
     if rules.area == "boxes" and not rules.boxes:
         yield "No box is drawn, so every pixel is ignored: draw a box around an annotated area."
     elif objects.apart.any() and not tally.states[State.OBJECT]:
@@ -249,11 +255,6 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
             yield f"There are {classes} classes: if labels number objects, use task 'objects'."
         return
     yield from _object_complaints(objects, tally.scattered)
-    if len(objects) > 1 and objects.painted.sum() == tally.states.sum():
-        yield (
-            "Every pixel belongs to an object, so only the ridges between them are background: "
-            "check that image and labels were not exchanged."
-        )
 
 
 def _object_complaints(objects: ObjectSummary, scattered: tuple[int, ...]) -> Iterable[str]:
