@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -140,12 +141,19 @@ def test_a_stack_plane_by_plane_and_linked(folder, tmp_path):
     np.testing.assert_array_equal(plain[0] > 0, linked[0] > 0)
 
 
-def test_a_large_image_goes_block_by_block_with_the_same_result(folder, tmp_path, monkeypatch):
+def test_a_large_image_goes_block_by_block_with_the_same_result(
+    folder, tmp_path, monkeypatch, capfd
+):
     """Complaint 18."""
     words = ["segment", folder / "new.tif", "--model", folder / "tiny.safetensors"]
     assert run(*words, "--output", tmp_path / "small") == 0
     monkeypatch.setattr("napari_unet.cli.large.LARGE_PIXELS", 1000)
+    capfd.readouterr()
     assert run(*words, "--output", tmp_path / "large") == 0
+    printed = capfd.readouterr()
+    assert re.fullmatch(r"new.tif: [\d,]+ objects? -> new_masks.zarr\n", printed.out)
+    assert "new.tif is large" in printed.err
+    assert "/1000" not in printed.err  # steps of the bar mean nothing to the reader
     assert [path.name for path in (tmp_path / "large").iterdir()] == ["new_masks.zarr"]
     expected = tifffile.imread(tmp_path / "small" / "new_masks.tif")
     found = read_labels(tmp_path / "large" / "new_masks.zarr")

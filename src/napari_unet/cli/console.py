@@ -18,6 +18,8 @@ PROGRAM = "napari-unet"
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 #: Into how many steps a progress bar divides one piece of work.
 STEPS = 1000
+#: A progress bar with the time it took and will take; steps mean nothing to the reader.
+TIMED = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 def prepare_output() -> None:

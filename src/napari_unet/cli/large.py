@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_unet.cli.console import STEPS, bar, move, note, say
+from napari_unet.cli.console import STEPS, TIMED, bar, move, note, say
 
 if TYPE_CHECKING:
     from napari_unet.core.prediction import Predictor
@@ -33,6 +33,7 @@ def segment_large(
     *,
     instances: InstanceSettings | None,
     diameter: float | Literal["auto"] | None,
+    name: str,
     description: str,
     cancelled: Callable[[], bool],
 ) -> bool:
@@ -49,9 +50,10 @@ def segment_large(
     from napari_unet.core.events import BlocksDone, LargeSegmentationDone
     from napari_unet.io.large import iter_large_segmentation
 
-    note(f"{picture.name} is large: its masks are written as OME-Zarr, without measurements")
+    note(f"{name} is large: its masks are written as OME-Zarr, without measurements")
     stages: list[str] = []
-    with bar(STEPS, "", description) as line:
+    finished: LargeSegmentationDone | None = None
+    with bar(STEPS, "", description, bar_format=TIMED) as line:
         for event in iter_large_segmentation(
             predictor,
             picture.data,
@@ -67,13 +69,14 @@ def segment_large(
                     stages.append(event.stage)
                 move(line, STEPS * _share(stages, event.done / event.total))
             elif isinstance(event, LargeSegmentationDone):
+                finished = event
                 if event.complete:
                     move(line, STEPS)
-                    say(f"{picture.name}: {event.objects:,} objects -> {path.name}")
-                else:
-                    note("give the same command again to go on with what is done")
-                return event.complete
-    return False
+    if finished is None or not finished.complete:
+        note("give the same command again to go on with what is done")
+        return False
+    say(f"{name}: {finished.objects:,} objects -> {path.name}")
+    return True
 
 
 def _share(stages: list[str], fraction: float) -> float:

@@ -14,6 +14,7 @@ from napari_unet.cli.console import (
     INTERRUPTED,
     OK,
     STEPS,
+    TIMED,
     Interruptible,
     bar,
     move,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from napari_unet.core.model import Model
     from napari_unet.core.prediction import Predictor
     from napari_unet.io.images import ImageFile
-
-_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,6 +137,7 @@ class _Work:
                 format_named("ome-zarr").path_for(self.folder, stem),
                 instances=self.instances,
                 diameter=self.diameter,
+                name=path.name,
                 description=description,
                 cancelled=cancelled,
             )
@@ -169,7 +169,7 @@ class _Work:
 
         planes = math.prod(PlaneStack.of(picture.data, picture.channel_axis).stack_shape)
         finished = 0
-        with bar(STEPS * planes, "", description, bar_format=_FORMAT) as line:
+        with bar(STEPS * planes, "", description, bar_format=TIMED) as line:
             for event in iter_segmentation(
                 self.predictor,
                 picture.data,
