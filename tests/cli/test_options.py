@@ -9,7 +9,7 @@ import pytest
 
 from napari_unet.cli.options import OptionGroups, given
 from napari_unet.cli.parser import MASK_FORMATS, SHIPPED_MODELS, build_parser
-from napari_unet.cli.train import train_settings
+from napari_unet.cli.train import network_options, train_settings
 from napari_unet.core.model_file import list_models
 from napari_unet.core.settings import (
     AugmentationSettings,
@@ -149,3 +149,9 @@ def test_words_of_segment_may_be_written_large():
     options = build_parser([]).parse_args([*words, "--diameter", "None", "--format", "TIFF"])
     assert options.diameter is None
     assert options.format == ["tiff"]
+
+
+def test_options_of_a_new_network_are_known():
+    assert network_options(parse_train("--seconds", "5")) == []
+    given = parse_train("--base-channels", "8", "--norm", "none", "--depth", "2")
+    assert network_options(given) == ["--base-channels", "--depth", "--norm"]

@@ -88,6 +88,15 @@ def test_train_segment_evaluate(folder, tmp_path, capsys):
     assert scores["objects"] == 14
 
 
+def test_options_that_a_base_makes_void_are_named(folder, tmp_path, capsys):
+    files = [folder / "image.tif", folder / "painted.tif", "--model", tmp_path / "m.safetensors"]
+    words = [*files, "--steps", 1, "--depth", 4]
+    assert run("train", *words, "--base", folder / "tiny.safetensors") == 0
+    assert "--depth changes nothing" in capsys.readouterr().err
+    assert run("train", *words, "--base", "none", "--base-channels", 4) == 0
+    assert "changes nothing" not in capsys.readouterr().err
+
+
 def test_masks_and_measurements_agree_with_python(folder, tmp_path):
     """Complaint 19: the files carry the calibration, and the numbers are those of the API."""
     model = folder / "tiny.safetensors"

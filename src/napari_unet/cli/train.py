@@ -15,7 +15,7 @@ from napari_unet.cli.images import read_channel
 from napari_unet.cli.options import given
 from napari_unet.cli.parser import AUTO
 from napari_unet.core.errors import InputError
-from napari_unet.core.settings import TrainSettings
+from napari_unet.core.settings import NetworkSettings, TrainSettings, describe
 from napari_unet.io.images import ImageFile, file_name_stem, read_labels
 
 #: How the name of a model file ends.
@@ -39,6 +39,12 @@ def run(options: argparse.Namespace) -> int:
     from napari_unet.core.model_file import save_model
 
     base = base_model(options.base)
+    ignored = [] if base is None else network_options(options)
+    if ignored:
+        note(
+            f"{', '.join(ignored)} changes nothing: the network of the model to start from is "
+            "kept; --base none builds a new one"
+        )
     pictures = [read_channel(image, options.channel) for image, _ in files]
     pairs = [
         training_pair(picture, labels) for picture, (_, labels) in zip(pictures, files, strict=True)
@@ -92,6 +98,12 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
         network=given(options, settings.network),
         augmentation=given(options, settings.augmentation, prefix="augment-"),
     )
+
+
+def network_options(options: argparse.Namespace) -> list[str]:
+    """Return the options given that describe a network from scratch, as they are written."""
+    names = [info.name for info in describe(NetworkSettings) if hasattr(options, info.name)]
+    return [f"--{name}".replace("_", "-") for name in names]
 
 
 def base_model(name: str) -> Model | str | None:
