@@ -179,6 +179,20 @@ def test_shapes_that_differ_are_named(
     assert "nuclei" in message and str(labels) in message and str(image) in message
 
 
+@pytest.mark.parametrize(
+    ("image", "advice"),
+    [
+        ((2, 6, 7), "on this image or say which axis holds the channels."),
+        ((6, 7, 5), "on this image or say which axis holds the channels."),
+        ((2, 6, 8), "on this image."),
+    ],
+)
+def test_channels_that_were_not_said_are_asked_for(image: tuple[int, ...], advice: str) -> None:
+    with pytest.raises(InputError) as caught:
+        annotated_planes([(np.zeros(image), painted(6, 7))])
+    assert str(caught.value).endswith(advice)
+
+
 def test_an_axis_that_does_not_exist_is_named() -> None:
     for axis in (3, -4):
         with pytest.raises(InputError, match=f"no channel axis {axis}"):

@@ -137,8 +137,11 @@ def _channel_axis(
         channel_axis = len(image) - 1
     spatial = tuple(n for axis, n in enumerate(image) if axis != channel_axis)
     if spatial != tuple(labels):
+        without = [image[:axis] + image[axis + 1 :] for axis in range(len(image))]
+        one_more = channel_axis is None and tuple(labels) in without
+        channels = " or say which axis holds the channels" if one_more else ""
         raise InputError(
             f"The labels of {pair.name} have shape {tuple(labels)} but the image has shape "
-            f"{tuple(image)}; choose an annotation made on this image."
+            f"{tuple(image)}; choose an annotation made on this image{channels}."
         )
     return channel_axis
