@@ -15,6 +15,8 @@ from napari_unet.core.model import Model
 from napari_unet.core.model_file import save_model
 from napari_unet.core.segmentation import segment
 from napari_unet.core.settings import InstanceSettings, TileSettings
+from napari_unet.io.measurements import read_measurements
+from napari_unet.widgets.export import ExportPanel
 from napari_unet.widgets.segment import SegmentPanel
 
 
@@ -149,6 +151,32 @@ def test_a_stack_with_channels_is_segmented_plane_by_plane(
     done()
     assert "channel" in panel.error  # the network takes one
     assert not panel.button.running
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1)], ids=["CYX", "TCYX"])
+def test_a_single_channel_with_an_axis_of_its_own_becomes_annotation_and_has_intensities(
+    panel: SegmentPanel, viewer: Any, qtbot: Any, tmp_path: Any, shape: tuple[int, ...], done: Any
+) -> None:
+    image = np.broadcast_to(picture(), (*shape, 96, 128)).copy()
+    viewer.add_image(image, axis_labels=("t", "c", "y", "x")[-image.ndim :])
+    panel.start()
+    done()
+    panel.result.use_as_annotation()
+    assert panel.error == ""
+    assert panel.session.annotation.data.shape == image.shape
+    export = ExportPanel(viewer)
+    qtbot.addWidget(export)
+    export.choose_format("csv")
+    export.save(tmp_path / "table.csv")
+    qtbot.waitUntil(lambda: not export.running, timeout=60_000)
+    assert set(read_measurements(tmp_path / "table.csv")["mean_intensity"]) == {1.0}
+
+
+def test_many_channels_are_taken_together_where_the_axis_is_labelled(
+    panel: SegmentPanel, viewer: Any
+) -> None:
+    viewer.add_image(np.zeros((20, 32, 32)), axis_labels=("channel", "y", "x"))
+    assert panel.form.channels.axis == 0
 
 
 def test_linked_objects_share_a_number_through_time(

@@ -57,7 +57,8 @@ def channel_axis_of(image: Image) -> int | None:
     """Return the leading axis of an image layer that holds channels.
 
     It is what the user chose (kept in the layer's metadata), or else an axis that is labelled
-    ``c``, ``ch`` or ``channel``. Nothing is guessed from sizes.
+    ``c``, ``ch`` or ``channel``. Nothing is guessed from sizes; a single channel is a stack of one
+    plane, as labels that lie on it have the axis as well.
     """
     if image.rgb or image.ndim < 3:
         return None
@@ -65,8 +66,9 @@ def channel_axis_of(image: Image) -> int | None:
     if isinstance(chosen, dict) and "channel_axis" in chosen:
         axis = chosen["channel_axis"]
         return axis if axis is not None and axis < image.ndim - 2 else None
+    shape = (image.data[0] if image.multiscale else image.data).shape
     for axis, label in enumerate(image.axis_labels[:-2]):
-        if str(label).lower() in ("c", "ch", "channel", "channels"):
+        if str(label).lower() in ("c", "ch", "channel", "channels") and shape[axis] > 1:
             return axis
     return None
 

@@ -12,7 +12,7 @@ from napari_unet.widgets._annotation_layer import channel_axis_of, set_channel_a
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: An axis longer than this is never taken for channels.
+#: An axis longer than this is not offered as channels, unless it is labelled so.
 MOST_CHANNELS = 16
 
 
@@ -56,10 +56,10 @@ class ChannelAxis(QWidget):
         blocked = self._choice.blockSignals(True)
         self._choice.clear()
         self._choice.addItem("none: planes one by one", None)
-        for axis, size, name in _leading(layer):
-            if 1 < size <= MOST_CHANNELS:
-                self._choice.addItem(f"{size} along axis {name}", axis)
         chosen = None if layer is None else channel_axis_of(layer)
+        for axis, size, name in _leading(layer):
+            if 1 < size <= MOST_CHANNELS or axis == chosen:
+                self._choice.addItem(f"{size} along axis {name}", axis)
         self._choice.setCurrentIndex(max(0, self._choice.findData(chosen)))
         self._choice.blockSignals(blocked)
         self.setVisible(self._choice.count() > 1)
