@@ -15,6 +15,7 @@ from napari_unet.core.model import Model
 from napari_unet.core.model_file import save_model
 from napari_unet.core.segmentation import segment
 from napari_unet.core.settings import InstanceSettings, TileSettings
+from napari_unet.core.unet import UNet
 from napari_unet.io.measurements import read_measurements
 from napari_unet.widgets.export import ExportPanel
 from napari_unet.widgets.segment import SegmentPanel
@@ -177,6 +178,24 @@ def test_many_channels_are_taken_together_where_the_axis_is_labelled(
 ) -> None:
     viewer.add_image(np.zeros((20, 32, 32)), axis_labels=("channel", "y", "x"))
     assert panel.form.channels.axis == 0
+
+
+def test_where_the_planes_are_seen_is_said_when_channels_are_not_the_first_axis(
+    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+) -> None:
+    net = UNet(2, 2, base_channels=1, depth=1, padding="same", norm=None).eval()
+    panel.session.model = dataclasses.replace(bright_model, net=net)
+    layer = viewer.add_image(np.zeros((3, 2, 32, 32)), axis_labels=("t", "c", "y", "x"))
+    panel.start()
+    done()
+    assert panel.error == ""
+    assert "slider of the channels" in panel.status
+    viewer.layers.remove(layer)
+    viewer.add_image(np.zeros((2, 32, 32)), axis_labels=("c", "y", "x"))
+    panel.start()
+    done()
+    assert panel.error == ""
+    assert "slider" not in panel.status
 
 
 def test_linked_objects_share_a_number_through_time(
