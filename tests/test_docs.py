@@ -59,6 +59,30 @@ def test_every_format_of_the_program_is_in_the_export_page():
         assert f"`{each.name}`" in text
 
 
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (
+            "how-to/stacks-and-large-images.md",
+            ("More options", "One number per object through the stack", "what I see"),
+        ),
+        ("how-to/improve.md", ("Detection threshold", "Outline threshold", "Smallest cell")),
+        ("explanation/object-size.md", ("Measure",)),
+    ],
+)
+def test_the_segment_panel_is_described_in_its_own_words(page, words):
+    text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+    widgets = ROOT / "src/napari_unet/widgets"
+    source = "".join(
+        (widgets / name).read_text(encoding="utf-8")
+        for name in ("_segment_form.py", "_object_form.py")
+    )
+    said = set(re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text))
+    for word in words:
+        assert word in said
+        assert f'"{word}"' in source
+
+
 def test_every_promise_is_tested():
     """Each of the 25 complaints has a test that exists and says which complaint it is about."""
     text = (ROOT / "docs/explanation/promises.md").read_text(encoding="utf-8")
