@@ -239,6 +239,25 @@ def test_thresholds_rerun_only_the_instance_step(
     assert sizes.min() >= 60
 
 
+def test_sliders_moved_while_it_runs_hold_when_it_is_done(
+    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+) -> None:
+    image = picture()
+    viewer.add_image(image)
+    wanted = InstanceSettings(min_size=60)
+    panel.start()
+    panel.objects.set_settings(wanted)
+    done()
+    expected = segment(bright_model, image, instances=wanted)
+    assert 0 < expected.max() < segment(bright_model, image).max()
+    np.testing.assert_array_equal(panel.run.stream.layer.data, expected)
+    assert "with these thresholds" in panel.status
+    panel.start()
+    panel.objects.back_to_model()
+    done()
+    np.testing.assert_array_equal(panel.run.stream.layer.data, segment(bright_model, image))
+
+
 def test_back_to_the_model_is_back_to_the_first_result(
     panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
 ) -> None:

@@ -287,6 +287,8 @@ class SegmentPanel(Panel):
         run.finish()
         self.thresholds.use(run)
         self.show_status(self._summary(run, outcome))
+        if self.objects.chosen() != run.request.instances:  # moved while this was running
+            self._on_thresholds(self.objects.chosen())
 
     def _summary(self, run: SegmentationRun, outcome: JobFinished) -> str:
         diameter = next(iter(run.diameters.values()), None)
