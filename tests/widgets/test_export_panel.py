@@ -16,6 +16,7 @@ from napari_unet.io.measurements import read_measurements
 from napari_unet.io.registry import formats
 from napari_unet.widgets import writers
 from napari_unet.widgets.export import ExportPanel
+from napari_unet.widgets.session import METADATA_KEY
 
 
 def labels() -> np.ndarray:
@@ -187,6 +188,21 @@ def test_painting_may_go_on_while_a_file_is_written(
     viewer.layers["my objects"].data[:] = 1
     done()
     np.testing.assert_array_equal(read_masks(tmp_path / "masks.tif").data, labels())
+
+
+def test_a_result_takes_the_place_of_the_annotation_that_was_only_offered(
+    panel: ExportPanel, viewer: Any
+) -> None:
+    assert panel.labels.layer == viewer.layers["my objects"]  # the annotation, there is no other
+    result = {METADATA_KEY: {"role": "result"}}
+    first = viewer.add_labels(labels(), name="cells objects", metadata=result)
+    assert panel.labels.layer == first
+    viewer.layers.remove(first)
+    second = viewer.add_labels(labels(), name="cells objects", metadata=result)
+    assert panel.labels.layer == second
+    panel.labels.set_layer(viewer.layers["my objects"])  # as the user chooses
+    viewer.add_labels(labels(), name="newer objects", metadata=result)
+    assert panel.labels.layer == viewer.layers["my objects"]
 
 
 def test_an_image_of_another_size_gives_shapes_without_intensities(

@@ -41,9 +41,12 @@ class ExportPanel(Panel):
         super().__init__(napari_viewer)
         self._folder = Path.home()
         self._written: list[Path] = []
+        #: Whether the objects were offered by the panel and not chosen by the user.
+        self._offered = True
         self._build()
         connect = self.connections.connect
         connect(self.session.job_finished, self._on_any_job_finished)
+        self.labels.layer_chosen.connect(self._on_chosen)
         connect(self.viewer.layers.events.inserted, self._on_inserted)
         connect(self.viewer.layers.events.removed, self._say_what_is_missing)
         self._take_newest()
@@ -204,8 +207,11 @@ class ExportPanel(Panel):
         self.help.setText(chosen.help)
         self.table.setVisible(chosen.name != TABLE)
 
+    def _on_chosen(self, layer: Labels | None) -> None:
+        self._offered = layer is None
+
     def _on_inserted(self, _event: Any = None) -> None:
-        if self.labels.layer is None:
+        if self._offered:
             self._take_newest()
         self._say_what_is_missing()
 
@@ -225,3 +231,4 @@ class ExportPanel(Panel):
             self.labels.set_layer(results[-1])
         elif self.session.annotation is not None:
             self.labels.set_layer(self.session.annotation)
+        self._offered = True
