@@ -208,12 +208,17 @@ def test_a_result_takes_the_place_of_the_annotation_that_was_only_offered(
 def test_an_image_of_another_size_gives_shapes_without_intensities(
     panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
 ) -> None:
-    panel.image.set_layer(viewer.add_image(np.zeros((5, 5))))
+    panel.image.set_layer(viewer.add_image(np.zeros((5, 5)), name="another"))
     panel.choose_format("csv")
     panel.save(tmp_path / "table.csv")
     done()
     assert panel.error == ""
     assert "mean_intensity" not in read_measurements(tmp_path / "table.csv")
+    assert "Without intensities: 'another'" in panel.status
+    panel.image.set_layer(viewer.layers["cells"])
+    panel.save(tmp_path / "table.csv")
+    done()
+    assert "Without" not in panel.status
 
 
 @pytest.mark.parametrize(

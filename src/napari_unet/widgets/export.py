@@ -41,6 +41,8 @@ class ExportPanel(Panel):
         super().__init__(napari_viewer)
         self._folder = Path.home()
         self._written: list[Path] = []
+        #: What the table will lack, in words.
+        self._missing = ""
         #: Whether the objects were offered by the panel and not chosen by the user.
         self._offered = True
         self._build()
@@ -173,11 +175,13 @@ class ExportPanel(Panel):
             "axis_labels": layer.axis_labels,
         }
         grid = grid_of(array.ndim, meta)
+        self._missing = ""
         image: Image | None = self.image.layer
         if image is None:
             return Export(array, grid, name=layer.name)
         source = source_of(image, channel_axis_of(image))
         if source.label_shape != tuple(array.shape):
+            self._missing = f" Without intensities: {image.name!r} is not as large as the objects."
             return Export(array, grid, name=layer.name)  # another image: shapes without intensities
         axis = source.array.ndim - 1 if source.rgb else source.channel_axis
         return Export(array, grid, source.array, axis, image.name)
@@ -196,7 +200,9 @@ class ExportPanel(Panel):
     def _saved(self) -> str:
         """Say what is complete, also when another file could not be written."""
         names = " and ".join(path.name for path in self._written)
-        return f"Saved {names} in {self._folder}." if names else ""
+        table = any(path.suffix.lower() == ".csv" for path in self._written)
+        missing = self._missing if table else ""
+        return f"Saved {names} in {self._folder}.{missing}" if names else ""
 
     def _on_any_job_finished(self, job: Job) -> None:
         if job.title == TITLE:
