@@ -11,10 +11,11 @@ import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.core.errors import OutputError
+from napari_unet.io import ome_zarr
 from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
 from napari_unet.io.registry import formats
-from napari_unet.widgets import writers
+from napari_unet.widgets import _streaming_layer, writers
 from napari_unet.widgets.export import ExportPanel
 from napari_unet.widgets.session import METADATA_KEY
 
@@ -188,6 +189,23 @@ def test_painting_may_go_on_while_a_file_is_written(
     viewer.layers["my objects"].data[:] = 1
     done()
     np.testing.assert_array_equal(read_masks(tmp_path / "masks.tif").data, labels())
+
+
+def test_labels_too_large_for_memory_are_not_copied_into_it(
+    panel: ExportPanel,
+    done: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_streaming_layer, "MEMORY_SHARE", 0)
+    written = []
+    monkeypatch.setattr(ome_zarr, "write_ome_zarr", lambda _path, array, **_: written.append(array))
+    panel.choose_format("ome-zarr")
+    panel.table.setChecked(False)
+    panel.save(tmp_path / "large.zarr")
+    done()
+    assert isinstance(written[0], np.memmap)
+    np.testing.assert_array_equal(written[0], labels())
 
 
 def test_a_result_takes_the_place_of_the_annotation_that_was_only_offered(

@@ -15,6 +15,7 @@ from napari_unet.widgets._annotation_layer import channel_axis_of
 from napari_unet.widgets._parts import RunButton
 from napari_unet.widgets._places import safe_name
 from napari_unet.widgets._source import source_of
+from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.panel import Panel, note
 from napari_unet.widgets.session import METADATA_KEY
@@ -167,7 +168,10 @@ class ExportPanel(Panel):
     def _export(self, layer: Labels) -> Export:
         array = layer.data[0] if layer.multiscale else layer.data
         if isinstance(array, np.ndarray):
-            array = array.copy()  # painting may go on while the file is written
+            # Painting may go on while the file is written. A large result lies in a file.
+            copy = allocate(array.shape, array.dtype)
+            copy[...] = array
+            array = copy
         meta = {
             "scale": layer.scale,
             "translate": layer.translate,
