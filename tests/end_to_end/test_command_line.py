@@ -219,6 +219,29 @@ def test_one_bad_image_does_not_stop_the_others(folder, tmp_path, capsys):
     assert masks == ["a_masks.tif", "c_masks.tif"]
 
 
+def test_an_image_too_large_for_memory_does_not_stop_the_others(
+    folder, tmp_path, capsys, monkeypatch
+):
+    from napari_unet.cli import segment
+
+    plane = tifffile.imread(folder / "new.tif")
+    for name in ("a", "b", "c"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", plane)
+    read = segment.read_channel
+
+    def read_channel(path, channel):
+        if path.name == "b.tif":
+            raise MemoryError
+        return read(path, channel)
+
+    monkeypatch.setattr(segment, "read_channel", read_channel)
+    out = tmp_path / "out"
+    assert run("segment", tmp_path, "--model", folder / "tiny.safetensors", "--output", out) == 2
+    assert "b.tif: There is not enough memory" in capsys.readouterr().err
+    masks = sorted(path.name for path in out.glob("*_masks.tif"))
+    assert masks == ["a_masks.tif", "c_masks.tif"]
+
+
 def test_weight_map_file_equals_python(folder, tmp_path, capsys):
     output = tmp_path / "w.tif"
     words = ["weight-map", folder / "painted.tif", "--output", output, "--w0", 7, "--sigma", 3]

@@ -109,6 +109,12 @@ def _segment_all(
             note(str(error) if image.name in str(error) else f"{image.name}: {error}")
             status = BAD_INPUT
             continue
+        except MemoryError:
+            if len(images) == 1:
+                raise
+            note(f"{image.name}: There is not enough memory for this image.")
+            status = BAD_INPUT
+            continue
         if not done:
             return INTERRUPTED
     return status
