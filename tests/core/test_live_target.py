@@ -221,3 +221,17 @@ def test_refused_settings_leave_all_as_it_was() -> None:
 def test_a_stack_is_refused() -> None:
     with pytest.raises(InputError, match="2 axes"):
         LiveTarget(np.zeros((2, 5, 5), int))
+
+
+def test_what_a_change_costs_is_known_before() -> None:
+    labels = np.zeros((500, 600), np.int32)
+    live = LiveTarget(labels, weights=WeightMapSettings(sigma=2))
+    assert live.changed(labels) is None
+    labels[100:110, 200:210] = 1
+    assert live.changed(labels) == live.changed(labels, (0, 0, 300, 300)) == (100, 200, 110, 210)
+    assert live.changed(labels, (0, 0, 90, 90)) is None
+    box = live.update(labels)
+    assert box is not None
+    assert live.cost((100, 200, 110, 210)) == (box[2] - box[0]) * (box[3] - box[1]) < 60 * 60
+    with pytest.raises(InputError, match="shape"):
+        live.changed(labels[1:])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from napari_unet.core import live_target
 from napari_unet.core.annotation import training_target
+from napari_unet.core.annotation_rules import interpret as interpret_window
 from napari_unet.core.pairs import annotated_planes, relative_spacing
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.widgets import live_annotation
@@ -52,6 +55,7 @@ def session(viewer: Any) -> Session:
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "in a thread":
         monkeypatch.setattr(live_annotation, "AT_ONCE", 0)
+        monkeypatch.setattr(live_annotation, "MOST_AT_ONCE", 0)
 
 
 @pytest.mark.usefixtures("where")
@@ -129,6 +133,36 @@ def test_strokes_while_the_target_is_built_are_not_lost(
     settled(session)
     check(session)
     assert session.live.target.counts.objects == 3
+
+
+def test_a_large_change_is_followed_beside_the_viewer(
+    make_napari_viewer: Any, settled: Settled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complaint 9: all objects of a result become annotation, and that is undone."""
+    viewer = make_napari_viewer()
+    session = session_of(viewer)
+    layer = new_annotation(session, viewer.add_image(np.zeros((600, 700))))
+    settled(session)
+    threads: list[bool] = []
+
+    def interpret(*arguments: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return interpret_window(*arguments)
+
+    monkeypatch.setattr(live_target, "interpret", interpret)
+    objects = np.zeros(layer.data.shape, np.int32)
+    objects[20:40, 20:40], objects[500:520, 650:670] = 3, 4
+    layer.data_setitem(np.nonzero(objects), objects[objects > 0])
+    settled(session)
+    layer.paint((300, 300), 9)
+    settled(session)
+    check(session)
+    layer.undo()
+    layer.undo()
+    settled(session)
+    check(session)
+    assert threads == [False, True, False]
+    assert session.live.target.counts.objects == 0
 
 
 def test_follows_boxes(session: Session, settled: Settled) -> None:

@@ -159,6 +159,30 @@ class LiveTarget:
             self._target.copy(), self.weight(), self.state(), self.counts, self.warnings
         )
 
+    def changed(self, labels: Any, box: Sequence[int] | None = None) -> Box | None:
+        """Return the box around the labels that differ from those taken over; parameters as below.
+
+        Raises
+        ------
+        InputError
+            If the shape changed or a label cannot be read.
+        """
+        labels = as_label_array(labels)
+        if tuple(labels.shape) != self.shape:
+            raise InputError(f"The labels must keep their shape {self.shape}.")
+        height, width = self.shape
+        y0, x0, y1, x1 = (0, 0, height, width) if box is None else (int(edge) for edge in box)
+        asked = (
+            slice(min(max(y0, 0), height), min(max(y1, 0), height)),
+            slice(min(max(x0, 0), width), min(max(x1, 0), width)),
+        )
+        return self._differing(labels, asked)
+
+    def cost(self, box: Box) -> int:
+        """Return how many pixels are computed again when labels change in a box."""
+        rows, columns = self._affected(box)
+        return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
     def update(self, labels: Any, box: Sequence[int] | None = None) -> Box | None:
         """Take over changed labels.
 
@@ -181,21 +205,13 @@ class LiveTarget:
         InputError
             If the shape changed or a label cannot be read; nothing is taken over then.
         """
-        labels = as_label_array(labels)
-        if tuple(labels.shape) != self.shape:
-            raise InputError(f"The labels must keep their shape {self.shape}.")
-        height, width = self.shape
-        y0, x0, y1, x1 = (0, 0, height, width) if box is None else (int(edge) for edge in box)
-        asked = (
-            slice(min(max(y0, 0), height), min(max(y1, 0), height)),
-            slice(min(max(x0, 0), width), min(max(x1, 0), width)),
-        )
-        changed = self._changed(labels, asked)
-        if changed is None:
+        found = self.changed(labels, box)
+        if found is None:
             return None
+        changed = slice(found[0], found[2]), slice(found[1], found[3])
         before = self._labels[changed].copy()
-        now = read_labels(labels, changed)
-        window = grown(changed, self._rules.halo, height, width)
+        now = read_labels(labels, changed).copy()  # it may be painted on meanwhile
+        window = self._affected(found)
         old = self._part(window)
         if now.itemsize > self._labels.itemsize:
             self._labels = self._labels.astype(now.dtype)
@@ -284,8 +300,11 @@ class LiveTarget:
         found = scattered_objects(self._labels, tally.objects.rows(rows), self._rules)
         tally.scattered = tuple(sorted(known | set(found)))
 
-    def _changed(self, labels: Any, asked: Window) -> Window | None:
-        """Return the bounding window of the labels that differ from the copy."""
+    def _affected(self, box: Box) -> Window:
+        y0, x0, y1, x1 = box
+        return grown((slice(y0, y1), slice(x0, x1)), self._rules.halo, *self.shape)
+
+    def _differing(self, labels: Any, asked: Window) -> Box | None:
         top, left = asked[0].start, asked[1].start
         found: list[Box] = []
         for window in parts(asked[0].stop - top, asked[1].stop - left):
@@ -300,7 +319,7 @@ class LiveTarget:
         edges = np.array(found)
         y0, x0 = edges[:, :2].min(axis=0).tolist()
         y1, x1 = edges[:, 2:].max(axis=0).tolist()
-        return slice(y0, y1), slice(x0, x1)
+        return y0, x0, y1, x1
 
 
 def _everything(shape: tuple[int, int]) -> Window:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.labels import Box
 from napari_unet.core.live_target import LiveTarget
 from napari_unet.core.settings import AnnotationSettings
 
@@ -56,3 +58,18 @@ def build(
     target = target_of(labels, scale=scale, **arguments)
     if cancelled is None or not cancelled():
         yield target, scale
+
+
+def follow(
+    target: LiveTarget,
+    plane: Any,
+    box: Box,
+    scale: float,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> Generator[tuple[LiveTarget, float], None, None]:
+    """Update a copy of a target in a thread; the target itself may be looked at meanwhile."""
+    fresh = deepcopy(target)
+    fresh.update(plane, box)
+    if cancelled is None or not cancelled():
+        yield fresh, scale

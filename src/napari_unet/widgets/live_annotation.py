@@ -14,7 +14,7 @@ from napari_unet.core.errors import UNetError
 from napari_unet.core.live_target import LiveTarget
 from napari_unet.core.pairs import relative_spacing
 from napari_unet.jobs.events import JobFailed, JobFinished
-from napari_unet.jobs.runner import JobRunner
+from napari_unet.jobs.runner import JobRunner, Work
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._label_plane import (
     boxes_on_plane,
@@ -22,7 +22,7 @@ from napari_unet.widgets._label_plane import (
     plane_index,
     plane_of,
 )
-from napari_unet.widgets._live_build import Meanings, build, target_of
+from napari_unet.widgets._live_build import Meanings, build, follow, target_of
 from napari_unet.widgets._painting import Block, PaintWatcher, box_on_plane, union
 from napari_unet.widgets._source import pixel_size
 
@@ -45,6 +45,8 @@ SIZE_MS = 1000
 _SIZE_TOLERANCE = 0.1
 #: Planes up to this many pixels are built at once, larger ones in a thread.
 AT_ONCE = 300 * 300
+#: A change is taken over at once when up to this many pixels follow from it.
+MOST_AT_ONCE = 400 * 400
 #: Planes above this many pixels have no live target: it would take some 15 bytes per pixel.
 LARGEST = 50_000_000
 
@@ -143,19 +145,25 @@ class LiveAnnotation(QObject):
             return
         self._compare_all = False
         self._dirty.clear()
+        target, plane = self.target, plane_of(layer, self.index)
         try:
-            changed = self.target.update(plane_of(layer, self.index), box)
+            found = target.changed(plane, box)
+            at_once = found is not None and target.cost(found) <= MOST_AT_ONCE
+            changed = target.update(plane, found) if at_once else None
         except UNetError as error:
             self._report(str(error))
             self._rebuild_timer.start()
             return
-        if changed is not None:
+        if found is None:
+            return
+        if at_once:
             self._report("")
             self.updated.emit(changed)
-            if compared:
-                self._session.annotation_edited.emit(layer)
-            if self.target.settings != self._meanings(layer, self.index)[self.target.blank]:
-                self._rebuild_timer.start()
+            self._check_meaning()
+        else:
+            self._follow(plane, found)
+        if compared:
+            self._session.annotation_edited.emit(layer)
 
     def _watch(self, layer: Labels | None) -> None:
         if self._watcher is not None:
@@ -251,6 +259,14 @@ class LiveAnnotation(QObject):
         left_out = bool(index) and settings.area in ("all", "boxes") and not drawn
         return settings, replace(settings, area="painted") if left_out else settings
 
+    def _check_meaning(self) -> None:
+        """Build anew when the first stroke was made in a plane, or the last one taken back."""
+        layer, target = self._session.annotation, self.target
+        if layer is None or target is None:
+            return
+        if target.settings != self._meanings(layer, self.index)[target.blank]:
+            self._rebuild_timer.start()
+
     def _spacing(self) -> tuple[float, float] | None:
         """Return the proportions of a pixel; training takes them from the image, too."""
         layer = self._session.image or self._session.annotation
@@ -302,13 +318,18 @@ class LiveAnnotation(QObject):
         if at_once and self._size_match() is None:
             self._build_now(plane, arguments, index)
             return
+        self._start(index, build, plane, arguments, self._size_match())
+
+    def _follow(self, plane: Any, box: Box) -> None:
+        """Take over a large change, such as all objects of a result, in a thread."""
+        self._start(self.index, follow, self.target, plane, box, self.scale)
+
+    def _start(self, index: tuple[int, ...], work: Work, *arguments: Any) -> None:
         self._runner.start(
             "build",
             "The preview",
-            build,
-            plane,
-            arguments,
-            self._size_match(),
+            work,
+            *arguments,
             uses_torch=False,
             on_event=lambda built: self._on_target(built[0], built[1], index),
             on_finished=self._on_built,
@@ -340,6 +361,7 @@ class LiveAnnotation(QObject):
         # What was painted while the thread worked, and what changed besides.
         self._compare_all = True
         self.flush()
+        self._check_meaning()
         if self._built_with != self._costly_settings():
             self._rebuild_timer.start()
         elif self.target is not None:
