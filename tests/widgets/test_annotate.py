@@ -392,6 +392,28 @@ def test_boxes(panel: AnnotatePanel, settled: Settled) -> None:
     assert panel.session.boxes is boxes
 
 
+def test_each_image_has_boxes_of_its_own(panel: AnnotatePanel) -> None:
+    """A box drawn on one image would make background of the unpainted cells of the other."""
+    session, first = panel.session, panel.session.annotation
+    panel.draw_boxes()
+    boxes = session.boxes
+    session.image = panel.viewer.add_image(np.zeros((64, 80)), name="other")
+    panel.make_annotation()
+    assert session.boxes is None
+    panel.draw_boxes()
+    assert session.boxes is not boxes
+    others = session.boxes
+    session.annotation = first
+    assert session.boxes is boxes
+    panel.copy_annotation()
+    assert session.boxes is boxes
+    session.annotation = panel.viewer.layers["other annotation"]
+    assert session.boxes is others
+    own = session.boxes = panel.viewer.add_shapes()
+    session.annotation = panel.viewer.add_labels(np.zeros((64, 80), int))
+    assert session.boxes is own
+
+
 def test_boxes_turn_with_the_annotation(make_napari_viewer: Any) -> None:
     """A rectangle drawn on a turned layer is the area that counts, not a larger one around it."""
     viewer = make_napari_viewer()

@@ -10,7 +10,7 @@ import numpy as np
 from napari_unet.core.errors import AnnotationError
 from napari_unet.widgets._source import label_placement, source_of
 from napari_unet.widgets._streaming_layer import allocate
-from napari_unet.widgets.session import METADATA_KEY, Session, kind_of, same_layer
+from napari_unet.widgets.session import METADATA_KEY, Session, image_name, kind_of, same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Shapes
@@ -134,7 +134,7 @@ def new_boxes(session: Session, labels: Labels) -> Shapes:
         edge_color=_BOX_COLOR,
         face_color="transparent",
         edge_width=2,
-        metadata={METADATA_KEY: {"role": "areas"}},
+        metadata={METADATA_KEY: {"role": "areas", "image": image_name(labels)}},
         **placement,
     )
     session.boxes = layer

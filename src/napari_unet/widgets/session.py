@@ -125,6 +125,8 @@ class Session(QObject):
         if same_layer(layer, self._annotation):
             return
         self._annotation = layer
+        if layer is not None:
+            self.boxes = self._boxes_for(layer)
         self.annotation_changed.emit(layer)
 
     @property
@@ -231,6 +233,24 @@ class Session(QObject):
             self.close()
         return False
 
+    def _boxes_for(self, labels: Labels) -> Shapes | None:
+        """Return the boxes that were drawn for the image of an annotation.
+
+        Those that are chosen stay, unless they are known to be another image's.
+        """
+        image = image_name(labels)
+        chosen = "" if self._boxes is None else image_name(self._boxes)
+        if not image or chosen == image:
+            return self._boxes
+        drawn = [
+            layer
+            for layer in self.viewer.layers
+            if kind_of(layer) == "shapes" and image_name(layer) == image
+        ]
+        if drawn:
+            return drawn[-1]
+        return None if chosen else self._boxes
+
     def _forget_request(self) -> None:
         self._asked_to_close = False
 
@@ -272,6 +292,12 @@ def _made_here(layer: Layer) -> bool:
 def _is_sample(layer: Layer | None) -> bool:
     entry = None if layer is None else layer.metadata.get(METADATA_KEY)
     return isinstance(entry, dict) and bool(entry.get("sample"))
+
+
+def image_name(layer: Layer) -> str:
+    """Return the name that the image of an annotation or of boxes had when they were made."""
+    entry = layer.metadata.get(METADATA_KEY)
+    return str(entry.get("image") or "") if isinstance(entry, dict) else ""
 
 
 def same_layer(one: Layer | None, other: Layer | None) -> bool:
