@@ -298,6 +298,28 @@ def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: 
     assert len(failed) == 1 and journal.path.exists() and offer.isHidden()
 
 
+@pytest.mark.parametrize(
+    "placement", [{"units": ["passus", "passus"]}, {"scale": 3}, {"future": [1, 2]}]
+)
+def test_labels_come_back_also_where_their_place_means_nothing(
+    viewer: Any, journals: Path, qtbot: Any, placement: dict[str, Any]
+) -> None:
+    """Units that the user defined, or another version of napari."""
+    header = journal_file.JournalHeader(
+        "old", (4, 4), "int32", process=2**22 + 7, placement=placement
+    )
+    journal = new_journal(journals, header)
+    journal.mark_all()
+    journal.flush(np.full((4, 4), 5, np.int32))
+    journal.close(in_order=False)
+    session = session_of(viewer)
+    offer = RecoveryOffer(session)
+    qtbot.addWidget(offer)
+    offer.look()
+    offer.restore()
+    assert (session.annotation.data == 5).all() and offer.isHidden()
+
+
 def test_labels_closed_without_saving_can_be_brought_back(
     session: Session, qtbot: Any, journals: Path
 ) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QToolButton, QVBoxLayout
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.journal import Recovered, read_header, read_journal
+from napari_unet.io.journal import JournalHeader, Recovered, read_header, read_journal
 from napari_unet.io.journal_folder import closed_in_order, elsewhere, this_computer, unfinished
 from napari_unet.widgets import _places
 from napari_unet.widgets._annotation_layer import annotation_colormap
@@ -185,17 +185,32 @@ def _time_of(path: Path) -> str:
 def add_recovered(session: Session, recovered: Recovered) -> Labels:
     """Add recovered labels as a layer and choose them as annotation."""
     header = recovered.header
-    placement = {
-        name: np.asarray(value) if name in ("rotate", "shear", "affine") else tuple(value)
-        for name, value in header.placement.items()
-    }
-    layer = session.viewer.add_labels(
+    try:
+        layer = _layer_of(recovered, **_placement(header))
+    except (ValueError, TypeError) as error:  # written by another napari, or with a user's units
+        logger.warning("%r was brought back without its place: %s", header.name, error)
+        layer = _layer_of(recovered)
+    session.viewer.add_layer(layer)
+    layer.colormap = annotation_colormap()
+    layer.opacity = 0.6
+    session.annotation = layer
+    return layer
+
+
+def _layer_of(recovered: Recovered, **placement: Any) -> Labels:
+    from napari.layers import Labels
+
+    header = recovered.header
+    return Labels(
         recovered.labels,
         name=header.name,
         metadata={METADATA_KEY: {"role": "annotation", "image": header.image}},
         **placement,
     )
-    layer.colormap = annotation_colormap()
-    layer.opacity = 0.6
-    session.annotation = layer
-    return layer
+
+
+def _placement(header: JournalHeader) -> dict[str, Any]:
+    return {
+        name: np.asarray(value) if name in ("rotate", "shear", "affine") else tuple(value)
+        for name, value in header.placement.items()
+    }
