@@ -35,6 +35,12 @@ def test_folders_patterns_and_files_in_any_mixture(tmp_path):
     assert found == [day / "a.png", day / "b.tif", other / "x1.tif"]
 
 
+def test_a_folder_of_a_microscope_is_searched_for_its_files(tmp_path):
+    """LSM and BigTIFF are read when they are named, so a folder may hold them."""
+    touch(tmp_path / "a.LSM", tmp_path / "b.btf", tmp_path / "c.tf8", tmp_path / "d.txt")
+    assert [path.name for path in find_images([str(tmp_path)])] == ["a.LSM", "b.btf", "c.tf8"]
+
+
 def test_a_file_named_in_two_ways_is_one_image(tmp_path, monkeypatch):
     touch(tmp_path / "day" / "a.tif")
     monkeypatch.chdir(tmp_path)

@@ -10,23 +10,11 @@ from pathlib import Path
 
 from napari_unet.core.atomic import output_error
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.io.images import file_name_stem
+from napari_unet.io.images import TIFF_SUFFIXES, file_name_stem
 from napari_unet.io.ome_zarr import is_zarr
 
 #: What a folder is searched for.
-IMAGE_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".btf",
-    ".tf8",
-    ".lsm",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".npy",
-    ".zarr",
-)
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr")
 MASKS = "_masks"
 #: How the names of label images end that lie beside images.
 _RESULTS = (MASKS, "_annotation")
