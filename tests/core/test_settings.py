@@ -157,6 +157,7 @@ def test_settings_cannot_be_changed_unchecked() -> None:
         ('{"weights": {"w0": -3}}', "w0 must be between"),
         ('{"weights": 3}', "WeightMapSettings must be names with values"),
         ('{"optimizer": "adam"}', "optimizer must be one of adamw, sgd"),
+        ('{"network": {"norm": "none"}}', "norm must be one of batch or null"),
         ('{"batch": "four"}', "batch must be a whole number, not 'four'"),
         (f'{{"seed": 1{"0" * 400}}}', "seed must be a finite number"),
         ('{"seconds": Infinity}', "seconds must be a finite number"),

@@ -50,7 +50,7 @@ class FieldInfo:
                 raise SettingsError(f"{label} needs a value.")
             return
         if self.choices is not None and value not in self.choices:
-            allowed = ", ".join(str(c) for c in self.choices)
+            allowed = ", ".join(str(c) for c in self.choices) + " or null" * self.optional
             raise SettingsError(f"{label} must be one of {allowed}, not {value!r}.")
         if not self._has_type(value):
             kind = _KINDS[self.type]
