@@ -10,6 +10,7 @@ import pytest
 from napari_unet.cli.options import OptionGroups, given
 from napari_unet.cli.parser import MASK_FORMATS, SHIPPED_MODELS, build_parser
 from napari_unet.cli.train import network_options, train_settings
+from napari_unet.core.errors import InputError
 from napari_unet.core.model_file import list_models
 from napari_unet.core.settings import (
     AugmentationSettings,
@@ -155,3 +156,12 @@ def test_options_of_a_new_network_are_known():
     assert network_options(parse_train("--seconds", "5")) == []
     given = parse_train("--base-channels", "8", "--norm", "none", "--depth", "2")
     assert network_options(given) == ["--base-channels", "--depth", "--norm"]
+
+
+def test_a_recipe_with_boxes_says_how_to_go_on(tmp_path):
+    """Boxes are drawn in napari; a model that was trained there has them in its settings."""
+    (tmp_path / "recipe.json").write_text('{"annotation": {"area": "boxes"}}')
+    words = ["--recipe", str(tmp_path / "recipe.json")]
+    with pytest.raises(InputError, match="another area with --area"):
+        train_settings(parse_train(*words))
+    assert train_settings(parse_train(*words, "--area", "all")).annotation.area == "all"

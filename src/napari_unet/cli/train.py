@@ -91,9 +91,15 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
     if hasattr(options, "steps") and not hasattr(options, "seconds"):
         settings = dataclasses.replace(settings, seconds=None)
     settings = given(options, settings)
+    annotation = given(options, settings.annotation)
+    if annotation.area == "boxes":
+        raise InputError(
+            "The recipe asks for boxes, which only napari can draw; choose another area with "
+            "--area."
+        )
     return dataclasses.replace(
         settings,
-        annotation=given(options, settings.annotation),
+        annotation=annotation,
         weights=given(options, settings.weights),
         network=given(options, settings.network),
         augmentation=given(options, settings.augmentation, prefix="augment-"),
