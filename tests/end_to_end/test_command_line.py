@@ -88,6 +88,16 @@ def test_train_segment_evaluate(folder, tmp_path, capsys):
     assert scores["objects"] == 14
 
 
+def test_the_settings_of_a_model_are_a_recipe(folder, tmp_path, capsys):
+    """As the help says: train again as the panel or an earlier command did."""
+    assert run("info", folder / "tiny.safetensors", "--json") == 0
+    settings = json.loads(capsys.readouterr().out)["training"]["settings"]
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
+    files = [folder / "image.tif", folder / "painted.tif", "--model", tmp_path / "m.safetensors"]
+    assert run("train", *files, "--base", "none", "--recipe", tmp_path / "recipe.json") == 0
+    assert nu.load_model(tmp_path / "m.safetensors").net.base_channels == 4
+
+
 def test_options_that_a_base_makes_void_are_named(folder, tmp_path, capsys):
     files = [folder / "image.tif", folder / "painted.tif", "--model", tmp_path / "m.safetensors"]
     words = [*files, "--steps", 1, "--depth", 4]

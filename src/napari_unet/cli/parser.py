@@ -203,7 +203,10 @@ def _add_train(commands: _Commands, show_experts: bool) -> None:
         "file of yours, or none = from scratch (default: the one that fits the painted cells best)",
     )
     parser.add_argument(
-        "--recipe", metavar="FILE", help="settings from a JSON file; options given here win"
+        "--recipe",
+        metavar="FILE",
+        help="settings from a JSON file: any of those that info --json prints under 'settings' "
+        "for a trained model; options given here win",
     )
     _add_channel(parser)
     options = _settings(parser, show_experts)
