@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from napari_unet.core.settings import (
     WeightMapSettings,
     describe,
 )
+from napari_unet.widgets._object_form import ObjectForm
+from napari_unet.widgets.annotate import annotation_form
 from napari_unet.widgets.settings_form import SettingsForm
 
 ALL = (
@@ -156,3 +159,25 @@ def test_a_row_can_be_hidden_with_its_label(qtbot: Any) -> None:
     form.show()
     form.set_row_visible("margin", False)
     assert not form.fields["margin"].isVisible() and form.fields["area"].isVisible()
+
+
+def test_what_unpainted_pixels_are_is_explained_in_the_words_of_the_panel(qtbot: Any) -> None:
+    form = annotation_form(AnnotationSettings())
+    qtbot.addWidget(form)
+    for name in ("area", "margin"):
+        row = form.fields[name]
+        shown = {row.toolTip(), row.editor.toolTip(), label_of(row).toolTip()}
+        assert len(shown) == 1
+        assert not re.search(r"\((painted|around|boxes|all)\)|'around'", shown.pop())
+
+
+def test_a_threshold_is_explained_alike_on_its_name_and_its_slider(qtbot: Any) -> None:
+    form = ObjectForm()
+    qtbot.addWidget(form)
+    row = form.form.fields["seed_threshold"]
+    assert label_of(row).toolTip() == row.editor.toolTip()
+
+
+def label_of(row: Any) -> Any:
+    """The name in front of a field."""
+    return row.parentWidget().layout().itemAt(0).layout().labelForField(row)

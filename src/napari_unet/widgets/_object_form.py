@@ -35,17 +35,12 @@ class ObjectForm(QWidget):
                 "fill_holes": "Fill holes",
             },
             sliders={"seed_threshold": (0, 1), "mask_threshold": (0, 1)},
+            tips={
+                "seed_threshold": "How sure the network must be that a cell is there: to the "
+                "right, fewer cells are found and touching ones come apart",
+                "mask_threshold": "How far each cell reaches: to the right, cells get smaller",
+            },
         )
-        for name, tip in (
-            (
-                "seed_threshold",
-                "How sure the network must be that a cell is there: to the right, "
-                "fewer cells are found and touching ones come apart",
-            ),
-            ("mask_threshold", "How far each cell reaches: to the right, cells get smaller"),
-        ):
-            self.form.fields[name].setToolTip(tip)
-            self.form.fields[name].editor.setToolTip(tip)
         self.form.changed.connect(self._on_changed)
         self.reset = small_button("Back to the model's own", "Use what fits the model best")
         self.reset.clicked.connect(self.back_to_model)

@@ -50,6 +50,11 @@ def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSett
         settings,
         labels={"task": "I paint", "area": "Unpainted pixels are", "margin": "Nearby is within"},
         words={"task": TASK_WORDS, "area": AREA_WORDS},
+        tips={
+            "area": "What the network learns where nothing is painted: nothing (ignored), or that "
+            "no object is there: near painted ones, in boxes that you draw, or everywhere.",
+            "margin": "Unpainted pixels this close to a painted object are background.",
+        },
     )
 
 

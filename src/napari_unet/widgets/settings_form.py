@@ -181,6 +181,8 @@ class SettingsForm(QWidget, Generic[S]):
         For fields with choices: the plain words of each choice.
     sliders
         For numbers that are better dragged: the range of the slider.
+    tips
+        Tooltips in the words of the panel (default: the field's own help).
     starts
         For numbers that are decided for the user until a box is ticked: what is shown then.
     fold
@@ -198,6 +200,7 @@ class SettingsForm(QWidget, Generic[S]):
         labels: Mapping[str, str] | None = None,
         words: Mapping[str, Mapping[Any, str]] | None = None,
         sliders: Mapping[str, tuple[float, float]] | None = None,
+        tips: Mapping[str, str] | None = None,
         starts: Mapping[str, float] | None = None,
         fold: bool = True,
     ) -> None:
@@ -211,6 +214,7 @@ class SettingsForm(QWidget, Generic[S]):
         for info in describe(settings):
             if info.name in without or (only is not None and info.name not in only):
                 continue
+            info = dataclasses.replace(info, help=(tips or {}).get(info.name, info.help))
             field = Field(
                 info,
                 slider=(sliders or {}).get(info.name),
