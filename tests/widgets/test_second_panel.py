@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_unet.widgets import export, segment, train
+from napari_unet.widgets._thresholds import ALL_KEY
 from napari_unet.widgets.panel import Panel
 
 
@@ -54,18 +55,26 @@ def test_a_second_panel_says_that_the_first_still_runs(
     panel.session.close()
 
 
-def test_closing_a_second_train_panel_does_not_stop_the_training_of_the_first(
-    viewer: Any, qtbot: Any
+@pytest.mark.parametrize(
+    ("module", "panel_class"),
+    [(train, train.TrainPanel), (segment, segment.SegmentPanel)],
+    ids=["train", "segment"],
+)
+def test_closing_a_second_panel_does_not_stop_what_the_first_runs(
+    viewer: Any, qtbot: Any, module: Any, panel_class: type[Panel]
 ) -> None:
-    panel, second = train.TrainPanel(viewer), train.TrainPanel(viewer)
+    panel: Any = panel_class(viewer)
+    second = panel_class(viewer)
     for one in (panel, second):
         qtbot.addWidget(one)
     jobs = panel.session.jobs
-    job = jobs.start(train.KEY, train.TITLE, slow, uses_torch=False)
+    job = jobs.start(module.KEY, module.TITLE, slow, uses_torch=False)
+    objects = jobs.start(ALL_KEY, "The new thresholds", slow, uses_torch=False)
     panel.button.set_running(True)
     second.dismiss()
-    assert not job.token()
+    assert not job.token() and not objects.token()
     panel.dismiss()
     assert job.token()
+    jobs.cancel()
     qtbot.waitUntil(lambda: not jobs.busy, timeout=20_000)
     panel.session.close()

@@ -80,10 +80,11 @@ class LiveThresholds(QObject):
         run = self._run
         if run is not None and run.stream.streaming and not self._session.closed:
             run.stream.finish()
+        if self._wanted is not None:  # else the jobs are another panel's
+            self._session.jobs.cancel(VIEW_KEY)
+            self._session.jobs.cancel(ALL_KEY)
         self._wanted = self._shown_in_view = self._shown_everywhere = None
         self._run = None
-        self._session.jobs.cancel(VIEW_KEY)
-        self._session.jobs.cancel(ALL_KEY)
 
     def apply(self, settings: Wanted) -> bool:
         """Show other thresholds; False when there is nothing kept to apply them to."""

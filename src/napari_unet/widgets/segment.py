@@ -180,8 +180,9 @@ class SegmentPanel(Panel):
         return model
 
     def leave(self) -> None:
-        """Stop, and let go of the view and of timers; layers stay."""
-        self.session.jobs.cancel(KEY)
+        """Stop what was started here, and let go of the view and of timers; layers stay."""
+        if self.button.running:
+            self.session.jobs.cancel(KEY)
         self._feed.stop()
         self.thresholds.forget()
         self.sizes.pause()
