@@ -160,6 +160,18 @@ def test_masks_that_are_saved_are_told_when_the_table_is_not(
     assert panel.status == f"Saved cells.tif in {tmp_path}."
 
 
+def test_stop_is_answered_at_once_and_ends_after_the_file(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path
+) -> None:
+    panel.save(tmp_path / "cells.tif")
+    panel.stop()
+    assert panel.status.startswith("Stopping after the file")
+    done()
+    assert panel.error == ""
+    assert not (tmp_path / "cells_measurements.csv").exists()
+    assert panel.status.startswith(("Saved cells.tif", "Nothing was saved"))
+
+
 def test_names_of_any_language(
     panel: ExportPanel, viewer: Any, done: Callable[[], None], tmp_path: Path
 ) -> None:

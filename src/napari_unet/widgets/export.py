@@ -136,6 +136,7 @@ class ExportPanel(Panel):
     def stop(self) -> None:
         """End after the file that is being written."""
         self.session.jobs.cancel(KEY)
+        self.show_status("Stopping after the file that is being written …")
 
     def _targets(self, path: Path) -> list[tuple[str, Path]]:
         """Return the formats and files to write: the chosen one, and the table beside it."""
