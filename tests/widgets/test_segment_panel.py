@@ -446,7 +446,7 @@ def test_planes_before_one_that_cannot_be_read_stay_and_follow_the_sliders(
     assert not labels.any()
 
 
-@pytest.mark.parametrize("how", ["stopped", "failed"])
+@pytest.mark.parametrize("how", ["stopped", "failed", "removed"])
 def test_a_result_stays_when_the_next_segmentation_has_nothing_to_show(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None], tmp_path: Any, how: str
 ) -> None:
@@ -460,12 +460,14 @@ def test_a_result_stays_when_the_next_segmentation_has_nothing_to_show(
         (tmp_path / "model.safetensors").write_bytes(b"junk")
         panel.form.model.choose_file(tmp_path / "model.safetensors")
     panel.start()
-    if how == "stopped":
+    if how == "removed":
+        viewer.layers.remove(panel.run.stream.layer)
+    if how != "failed":
         panel.stop()
     done()
     assert panel.run is run and run.alive
-    assert list(viewer.layers) == layers
-    assert [layer.name for layer in layers] == ["Image", "Image probability", "Image objects"]
+    assert set(viewer.layers) == set(layers)
+    assert {layer.name for layer in layers} == {"Image", "Image probability", "Image objects"}
     assert bool(panel.error) is (how == "failed")
     assert ("is back" in panel.status) is (how == "stopped")
     panel.objects.set_settings(InstanceSettings(min_size=10_000))  # the sliders still work on it

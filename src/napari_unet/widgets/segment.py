@@ -277,7 +277,10 @@ class SegmentPanel(Panel):
         if run is None:
             return
         if not run.alive:
-            self._forget_before()
+            if run.drew_something or run.stream.layer in self.viewer.layers:
+                self._forget_before()
+            else:
+                self._give_up(run)
             self.show_status("The result layer was removed or replaced, so segmenting stopped.")
             return
         if outcome.cancelled and not run.drew_something:
