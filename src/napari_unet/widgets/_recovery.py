@@ -158,7 +158,8 @@ class EarlierLabels(QToolButton):
                 continue
             if header.computer not in ("", this_computer()):
                 text += f"   on {header.computer}"
-            action = self._menu.addAction(text)
+            # Qt would take an & for the mark of a shortcut.
+            action = self._menu.addAction(text.replace("&", "&&"))
             assert action is not None  # Qt's own annotation allows None
             action.triggered.connect(lambda _on=False, path=path: self.bring_back(path))
         if self._menu.isEmpty():
