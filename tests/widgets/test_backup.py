@@ -18,7 +18,7 @@ import pytest
 from napari.layers import Layer
 
 from napari_unet.io import journal as journal_file
-from napari_unet.io.journal import read_journal
+from napari_unet.io.journal import read_header, read_journal
 from napari_unet.io.journal_folder import new_journal, this_computer, unfinished
 from napari_unet.widgets import _backup
 from napari_unet.widgets._annotation_layer import new_annotation
@@ -77,6 +77,29 @@ def test_a_stroke_that_goes_on_is_written_before_it_ends(
         wait_written(qtbot, session)
         assert np.array_equal(read_journal(session.backup.journal.path).labels, layer.data)
         assert layer.data[2].any()
+
+
+def test_strokes_on_the_annotation_of_another_image_are_in_the_file(
+    session: Session, qtbot: Any, journals: Path
+) -> None:
+    """Two images are learned from: a click in the layer list, and the other one is painted."""
+    first = session.annotation
+    first.paint((20, 20), 1)
+    wait_written(qtbot, session)
+    path = session.backup.journal.path
+    new_annotation(session, session.image).paint((5, 5), 1)
+    first.paint((40, 40), 2)
+    wait_written(qtbot, session)
+    assert np.array_equal(read_journal(path).labels, first.data)
+    third = new_annotation(session, session.image)
+    session.image = session.viewer.add_image(np.zeros((64, 80)), name="other")
+    new_annotation(session, session.image)
+    third.paint((40, 40), 2)
+    qtbot.waitUntil(lambda: len(list(journals.iterdir())) == 3)
+    assert {read_header(path).image for path in journals.iterdir()} == {"cells"}
+    session.viewer.layers.remove(first)
+    first.paint((50, 50), 3)
+    assert read_journal(path).closed and not session.backup._journal_of(first)
 
 
 def test_a_new_shape_or_type_begins_a_new_journal(session: Session, qtbot: Any) -> None:
@@ -318,6 +341,16 @@ def test_labels_come_back_also_where_their_place_means_nothing(
     offer.look()
     offer.restore()
     assert (session.annotation.data == 5).all() and offer.isHidden()
+
+
+def test_an_earlier_name_is_listed_as_it_is(viewer: Any, journals: Path, qtbot: Any) -> None:
+    header = journal_file.JournalHeader("R&D", (4, 4), "int32")
+    new_journal(journals, header).close(in_order=True)
+    earlier = EarlierLabels(session_of(viewer))
+    qtbot.addWidget(earlier)
+    earlier.fill()
+    (action,) = earlier.menu().actions()
+    assert action.text().startswith("R&&D ")  # one & is the mark of a shortcut
 
 
 def test_labels_closed_without_saving_can_be_brought_back(

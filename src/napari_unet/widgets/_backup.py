@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_unet.io.journal_folder import new_journal, this_computer, this_proce
 from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._painting import Block, PaintWatcher
-from napari_unet.widgets.session import same_layer
+from napari_unet.widgets.session import image_name, same_layer
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -37,6 +38,8 @@ _NEXT_ROUND_MS = 50
 class Backup(QObject):
     """One journal per annotation layer; begins with the first change of its pixels.
 
+    Layers that were the annotation before are followed too: napari lets the user paint on any.
+
     Signals
     -------
     failed
@@ -49,10 +52,9 @@ class Backup(QObject):
         super().__init__(session)
         self._session = session
         self._layer: Labels | None = None
-        self._watcher: PaintWatcher | None = None
+        self._watched: list[tuple[PaintWatcher, Connections]] = []
         self._journals: list[tuple[Labels, Journal]] = []
         self._connections = Connections()
-        self._layer_connections = Connections()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.flush)
@@ -64,8 +66,11 @@ class Backup(QObject):
     @property
     def journal(self) -> Journal | None:
         """The journal of the present annotation layer, once there is something to write."""
-        for layer, journal in self._journals:
-            if same_layer(layer, self._layer):
+        return None if self._layer is None else self._journal_of(self._layer)
+
+    def _journal_of(self, layer: Labels) -> Journal | None:
+        for known, journal in self._journals:
+            if same_layer(known, layer):
                 return journal
         return None
 
@@ -98,28 +103,37 @@ class Backup(QObject):
             self._begin(self._layer)
 
     def _watch(self, layer: Labels | None) -> None:
-        self._layer_connections.clear()
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.deleteLater()
-            self._watcher = None
         self._layer = layer
         if layer is None or layer.multiscale:
             return
-        self._watcher = PaintWatcher(layer, self)
-        self._watcher.painted.connect(self._on_painted)
-        self._watcher.maybe_changed.connect(self._on_maybe_changed)
-        self._watcher.replaced.connect(self._on_replaced)
+        if any(same_layer(watcher.layer, layer) for watcher, _connections in self._watched):
+            return
+        watcher, connections = PaintWatcher(layer, self), Connections()
+        watcher.painted.connect(partial(self._on_painted, layer))
+        watcher.maybe_changed.connect(partial(self._on_maybe_changed, layer))
+        watcher.replaced.connect(partial(self._on_replaced, layer))
         # A long stroke says nothing of itself before it ends, but what it drew is redrawn.
-        self._layer_connections.connect(layer.events.labels_update, self._on_drawn)
+        connections.connect(layer.events.labels_update, partial(self._on_drawn, layer))
+        self._watched.append((watcher, connections))
+
+    def _stop_watching(self, layer: Labels | None = None) -> None:
+        """Let go of one layer, or of all."""
+        for entry in list(self._watched):
+            watcher, connections = entry
+            if layer is None or same_layer(watcher.layer, layer):
+                watcher.stop()
+                watcher.deleteLater()
+                connections.clear()
+                self._watched.remove(entry)
 
     def _begin(self, layer: Labels) -> None:
         number, start = this_process()
+        image = self._session.image
         header = JournalHeader(
             name=layer.name,
             shape=tuple(int(n) for n in layer.data.shape),
             dtype=str(np.dtype(layer.data.dtype)),
-            image="" if self._session.image is None else self._session.image.name,
+            image=image_name(layer) or (image.name if image is not None else ""),
             placement=placement_of(layer),
             created=datetime.now().isoformat(timespec="seconds"),
             process=number,
@@ -139,21 +153,19 @@ class Backup(QObject):
             journal.mark_all()
         self._start_timer()
 
-    def _on_painted(self, blocks: list[Block]) -> None:
-        if self._layer is None:
-            return
-        if self.journal is None:
-            self._begin(self._layer)
-        journal = self.journal
-        if journal is not None and len(journal.header.shape) == self._layer.ndim:
+    def _on_painted(self, layer: Labels, blocks: list[Block]) -> None:
+        if self._journal_of(layer) is None:
+            self._begin(layer)
+        journal = self._journal_of(layer)
+        if journal is not None and len(journal.header.shape) == layer.ndim:
             for block in blocks:
                 journal.mark(block)
             self._start_timer()
 
-    def _on_drawn(self, event: Any) -> None:
+    def _on_drawn(self, layer: Labels, event: Any) -> None:
         """Mark the part of the visible plane that a stroke has redrawn so far."""
-        layer, viewer = self._layer, self._session.viewer
-        if layer is None or viewer.dims.ndisplay != 2:
+        viewer = self._session.viewer
+        if viewer.dims.ndisplay != 2:
             return
         if tuple(viewer.dims.displayed) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
             return
@@ -165,20 +177,18 @@ class Backup(QObject):
             slice(rows, rows + height),
             slice(columns, columns + width),
         )
-        self._on_painted([block])
+        self._on_painted(layer, [block])
 
-    def _on_maybe_changed(self) -> None:
-        journal = self.journal
+    def _on_maybe_changed(self, layer: Labels) -> None:
+        journal = self._journal_of(layer)
         if journal is not None:
             journal.mark_written()
             self._start_timer()
 
-    def _on_replaced(self) -> None:
-        if self._layer is None:
-            return
-        journal = self.journal
+    def _on_replaced(self, layer: Labels) -> None:
+        journal = self._journal_of(layer)
         if journal is None:
-            self._begin(self._layer)
+            self._begin(layer)
         else:
             journal.mark_all()
             self._start_timer()
@@ -189,6 +199,7 @@ class Backup(QObject):
 
     def _on_removed(self, event: Any) -> None:
         """Close the journal of a layer that the user deleted (not of one that goes with napari)."""
+        self._stop_watching(event.value)
         for layer, journal in list(self._journals):
             if same_layer(layer, event.value):
                 self._end(layer, journal)
@@ -210,9 +221,7 @@ class Backup(QObject):
     def _on_closing(self) -> None:
         self._timer.stop()
         self._connections.clear()
-        self._layer_connections.clear()
-        if self._watcher is not None:
-            self._watcher.stop()
+        self._stop_watching()
         for layer, journal in list(self._journals):
             self._end(layer, journal)
 
@@ -223,9 +232,7 @@ class Backup(QObject):
             with contextlib.suppress(OSError):
                 journal.close(in_order=False)
         self._journals.clear()
-        self._layer_connections.clear()
-        if self._watcher is not None:
-            self._watcher.stop()
+        self._stop_watching()
         reason = error.strerror or str(error)
         self.failed.emit(f"What you paint is not backed up any more ({reason}); save it often.")
 
