@@ -2,9 +2,9 @@
 
     xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py
 
-The window has the size of a small laptop, 1366 x 768. With real annotated images at hand
-(``--data FOLDER``, images under ``FOLDER/images`` and masks of the same name under
-``FOLDER/masks``) these are shown, otherwise the simulated sample.
+The window has the size of a small laptop, 1366 x 768. The simulated sample is shown, or with
+``--data FOLDER --image NAME`` a real image (``FOLDER/images/NAME.tif`` and its mask
+``FOLDER/masks/NAME.tif``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1366, 768
-DATA = HERE.parent / ".." / "shared" / "data" / "nuclei_dsb2018"
 
 
 def spin(until: Callable[[], bool], longest: float = 600) -> None:
@@ -146,16 +145,13 @@ class Photographer:
         self.shoot("export")
 
 
-PICTURED_OBJECTS = 110
-
-
-def picture(data: Path, name: str) -> tuple[Any, Any, str]:
-    """Return image, truth and layer name: the real image, or the sample where it is not here."""
-    image, mask = (data / folder / f"{name}.tif" for folder in ("images", "masks"))
-    if image.is_file() and mask.is_file():
+def picture(data: Path | None, name: str) -> tuple[Any, Any, str]:
+    """Return image, truth and layer name."""
+    if data is not None:
         import tifffile
 
-        return tifffile.imread(image), tifffile.imread(mask), "nuclei"
+        image, mask = (tifffile.imread(data / kind / f"{name}.tif") for kind in ("images", "masks"))
+        return image, mask, "nuclei"
     from napari_unet.samples import simulated_sample
 
     sample = simulated_sample()
@@ -165,8 +161,8 @@ def picture(data: Path, name: str) -> tuple[Any, Any, str]:
 def main() -> None:
     """Take the pictures in both themes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--image", default="bb8ebf465c96", help="name of a file in --data")
+    parser.add_argument("--data", type=Path, help="folder of real images instead of the sample")
+    parser.add_argument("--image", help="name of a file in --data, without its ending")
     parser.add_argument("--output", type=Path, default=HERE / "images")
     parser.add_argument("--seconds", type=int, default=30, help="length of the training")
     parser.add_argument("--themes", nargs="+", default=["dark", "light"])

@@ -58,10 +58,6 @@ def run(options: argparse.Namespace) -> int:
     from napari_unet.core.prediction import Predictor
 
     model = load_model(options.model)
-    left_out = [path.name for path in inputs if path not in images]
-    if left_out:
-        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        note(f"masks and annotations of the other files are left out ({left_out[0]}{more})")
     if options.link and model.task != "objects":
         raise InputError(
             f"The model {model.name!r} finds classes, so there are no objects to link."
@@ -70,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
         note(f"--diameter has no effect: the model {model.name!r} does not match object sizes")
     with output_folder(options.output) as folder, Interruptible() as interrupted:
         keep_inputs(inputs, [each.path_for(folder, stem) for each in formats for stem in stems])
+        _name_left_out([path.name for path in inputs if path not in images])
         model, instances = _thresholds(options, model)
         work = _Work(
             Predictor(model, given(options, TileSettings())),
@@ -81,6 +78,12 @@ def run(options: argparse.Namespace) -> int:
             folder,
         )
         return _segment_all(work, list(zip(images, stems, strict=True)), interrupted)
+
+
+def _name_left_out(names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        note(f"masks and annotations of the other files are left out ({names[0]}{more})")
 
 
 def _thresholds(options: argparse.Namespace, model: Model) -> tuple[Model, InstanceSettings | None]:
