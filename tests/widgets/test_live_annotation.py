@@ -14,12 +14,12 @@ from napari_unet.core.annotation import training_target
 from napari_unet.core.annotation_rules import interpret as interpret_window
 from napari_unet.core.pairs import annotated_planes, relative_spacing
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
+from napari_unet.core.size_match import SizeMatch
 from napari_unet.widgets import live_annotation
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets._label_plane import boxes_on_plane
 from napari_unet.widgets._live_build import scale_of
 from napari_unet.widgets._pairs_table import PairRow
-from napari_unet.widgets._starting_size import SizeMatch
 from napari_unet.widgets.live_annotation import LiveAnnotation
 from napari_unet.widgets.session import Session, session_of
 

@@ -10,8 +10,8 @@ import numpy as np
 from qtpy.QtCore import QCoreApplication, QEvent, QObject
 
 from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
+from napari_unet.core.size_match import SizeMatch
 from napari_unet.widgets._annotation_layer import set_channel_axis
-from napari_unet.widgets._starting_size import SizeMatch
 from napari_unet.widgets.session import METADATA_KEY, Session, kind_of, same_layer, session_of
 
 

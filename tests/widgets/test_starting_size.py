@@ -13,7 +13,8 @@ from napari_unet.core.pairs import annotated_planes
 from napari_unet.core.preparation import scale_factors
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.simulation import simulate_nuclei
-from napari_unet.widgets._starting_size import SizeMatch, size_match
+from napari_unet.core.size_match import SizeMatch
+from napari_unet.widgets._starting_size import size_match
 
 
 @pytest.mark.skipif(GENERALIST not in list_models(), reason="no base model is shipped")

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QMessageBox
 from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
-from napari_unet.widgets._starting_size import SizeMatch
+from napari_unet.core.size_match import SizeMatch
 from napari_unet.widgets._training_preview import outlines
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.train import TrainPanel

@@ -22,6 +22,7 @@ from napari_unet.core.planes import Plane
 from napari_unet.core.resampling import resample_plane
 from napari_unet.core.sampling import TrainingImage, training_image
 from napari_unet.core.settings import TrainSettings
+from napari_unet.core.size_match import COMFORTABLE_DIAMETERS, SizeMatch
 from napari_unet.core.validation_split import held_back, objects_to_hold_back
 
 #: A plane with more pixels than this, at the network's scale, is cut to its annotated window.
@@ -29,8 +30,6 @@ _LARGEST_PLANE = 4_000_000
 #: Cells of such a plane that are further apart than this (px, about) are judged in windows of their
 #: own: what lies between them would be predicted for nothing.
 _APART = 128
-#: Object diameters (px) at which a network from scratch is trained without resampling.
-COMFORTABLE_DIAMETERS = (14.0, 28.0)
 
 
 @dataclass(frozen=True)
@@ -131,14 +130,11 @@ def scale_factors(
         settings.diameter or (float(np.median(found)) if len(found) else common)
         for found in measured
     ]
-    typical = settings.diameter or common
-    network_diameter = base.diameter if base else None
-    if network_diameter is None:
-        network_diameter = float(np.clip(typical, *COMFORTABLE_DIAMETERS))
-    factors = [float(np.clip(network_diameter / d, 1 / 20, 20.0)) for d in own]
-    # Resampling by a few percent costs sharpness and gains nothing.
-    factors = [1.0 if abs(np.log(factor)) < 0.05 else factor for factor in factors]
-    return factors, network_diameter
+    known = base.diameter if base else None
+    sizes = COMFORTABLE_DIAMETERS if known is None else (known, known)
+    network_diameter = SizeMatch(*sizes).network_diameter(settings.diameter or common)
+    match = SizeMatch(network_diameter, network_diameter)
+    return [match.scale(diameter) for diameter in own], network_diameter
 
 
 def prepare(

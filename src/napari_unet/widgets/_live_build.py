@@ -13,7 +13,7 @@ from napari_unet.core.live_target import LiveTarget
 from napari_unet.core.settings import AnnotationSettings
 
 if TYPE_CHECKING:
-    from napari_unet.widgets._starting_size import SizeMatch
+    from napari_unet.core.size_match import SizeMatch
 
 #: What unpainted pixels mean, and what they mean while nothing is painted in the plane.
 Meanings = tuple[AnnotationSettings, AnnotationSettings]

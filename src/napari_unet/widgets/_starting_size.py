@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_unet.core.errors import UNetError
+from napari_unet.core.size_match import COMFORTABLE_DIAMETERS, SizeMatch
 
 if TYPE_CHECKING:
     from napari_unet.core.model import Model
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SizeMatch:
-    """How images are resampled before training, as ``scale_factors`` of the core does it.
-
-    Attributes
-    ----------
-    low, high
-        Object diameters between which the network is at home, in its pixels; a trained model
-        knows one.
-    given
-        Object diameter in the image by the user, in place of that of the painted objects.
-    """
-
-    low: float
-    high: float
-    given: float | None = None
-
-    def scale(self, painted: float | None) -> float:
-        """Return network pixels per image pixel for objects of the painted diameter, if known."""
-        if painted is None:
-            return 1.0
-        diameter = self.given or painted
-        scale = float(np.clip(np.clip(diameter, self.low, self.high) / diameter, 1 / 20, 20.0))
-        return 1.0 if abs(np.log(scale)) < 0.05 else scale
 
 
 def size_match(source: str | Model | None, given: float | None = None) -> SizeMatch | None:
@@ -66,7 +38,6 @@ def size_match(source: str | Model | None, given: float | None = None) -> SizeMa
         return None
     from napari_unet.core.base_choice import AUTOMATIC, GENERALIST
     from napari_unet.core.model_file import model_info
-    from napari_unet.core.preparation import COMFORTABLE_DIAMETERS
 
     if source is None:
         return SizeMatch(*COMFORTABLE_DIAMETERS, given)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet.core.labels import Box
-    from napari_unet.widgets._starting_size import SizeMatch
+    from napari_unet.core.size_match import SizeMatch
     from napari_unet.widgets.session import Session
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class LiveAnnotation(QObject):
             self._report("")
             self.updated.emit(changed)
             self._check_meaning()
-        else:
+        elif not self._rebuild_timer.isActive():  # else everything is built anew in a moment
             self._follow(plane, found)
         if compared:
             self._session.annotation_edited.emit(layer)

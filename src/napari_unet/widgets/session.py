@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Shapes
 
     from napari_unet.core.model import Model
+    from napari_unet.core.size_match import SizeMatch
     from napari_unet.widgets._backup import Backup
-    from napari_unet.widgets._starting_size import SizeMatch
     from napari_unet.widgets.live_annotation import LiveAnnotation
 
 _NAME = "napari_unet.session"
