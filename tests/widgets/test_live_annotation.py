@@ -165,6 +165,19 @@ def test_a_large_change_is_followed_beside_the_viewer(
     assert session.live.target.counts.objects == 0
 
 
+@pytest.mark.usefixtures("where")
+def test_a_large_change_and_other_settings_at_once(session: Session, settled: Settled) -> None:
+    """What is built anew in a moment is not followed as well, again and again."""
+    settled(session)
+    for sigma in (2.0, 3.0):
+        session.annotation.paint((20, 20), 1)
+        session.live.flush()
+        session.annotation.paint((40, 40), int(sigma))
+        session.weight_settings = WeightMapSettings(sigma=sigma)
+        settled(session)
+        check(session)
+
+
 def test_follows_boxes(session: Session, settled: Settled) -> None:
     session.annotation.paint((20, 20), 1)
     boxes = new_boxes(session, session.annotation)
