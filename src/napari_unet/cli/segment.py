@@ -210,8 +210,9 @@ def _summary(labels: npt.NDArray[np.int32], model: Model) -> str:
     import numpy as np
 
     if model.task == "classes":
-        shares = np.bincount(labels.ravel(), minlength=len(model.class_names)) / labels.size
-        named = zip(model.class_names, shares, strict=True)
-        return ", ".join(f"{share:.0%} {name}" for name, share in named)
+        from napari_unet.jobs.instance_job import ClassesFound
+
+        pixels = np.bincount(labels.ravel(), minlength=len(model.class_names))
+        return str(ClassesFound.counted(model.class_names, pixels))
     count = len(np.unique(labels[labels > 0]))
     return "1 object" if count == 1 else f"{count:,} objects"

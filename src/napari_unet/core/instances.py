@@ -17,6 +17,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.labels import bounding_window
 from napari_unet.core.settings import InstanceSettings
 
 Labels = npt.NDArray[np.int32]
@@ -113,7 +114,7 @@ def flood(values: npt.NDArray[np.float32], seeds: Labels, mask_threshold: float)
     # a seed has no unlabelled neighbour, so the result is that of flooding from whole seeds.
     free = (values > mask_threshold) & (seeds == 0)
     flooded = free | (beside(free) & (seeds > 0))
-    rows, columns = _bounds(flooded)
+    rows, columns = bounding_window(flooded)
     if rows.stop == 0:
         return seeds
     inside = flooded[rows, columns]
@@ -147,14 +148,6 @@ def beside(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     result[:, 1:] |= marked[:, :-1]
     result[:, :-1] |= marked[:, 1:]
     return result
-
-
-def _bounds(marked: npt.NDArray[np.bool_]) -> Slices:
-    rows = np.flatnonzero(marked.any(axis=1))
-    columns = np.flatnonzero(marked.any(axis=0))
-    if not rows.size:
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def without_small(
@@ -350,7 +343,7 @@ class StreamingInstances:
         for place in self._places.pop(old):
             tile = self._labels[place]
             own = tile == old
-            rows, columns = _bounds(own)
+            rows, columns = bounding_window(own)
             tile[own] = new
             boxes.append(_moved((rows, columns), place))
             self._places.setdefault(new, []).append(place)

@@ -120,6 +120,6 @@ def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:
 
 
 def bounding_window(mask: npt.NDArray[np.bool_]) -> Window:
-    """Return the smallest window that holds every True pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    """Return the smallest window that holds every True pixel, an empty one without any."""
+    y0, x0, y1, x1 = bounding_box(mask) or (0, 0, 0, 0)
+    return slice(y0, y1), slice(x0, x1)

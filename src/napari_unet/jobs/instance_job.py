@@ -121,6 +121,12 @@ class ClassesFound:
 
     shares: tuple[tuple[str, float], ...]
 
+    @classmethod
+    def counted(cls, names: Sequence[str], pixels: npt.NDArray[np.integer]) -> ClassesFound:
+        """Return the shares of classes from how many pixels each has."""
+        shares = pixels / max(1, int(pixels.sum()))
+        return cls(tuple(zip(names, shares.tolist(), strict=True)))
+
     def __str__(self) -> str:
         return ", ".join(f"{share:.0%} {name}" for name, share in self.shares)
 

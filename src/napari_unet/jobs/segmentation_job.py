@@ -218,9 +218,7 @@ class _Work:
 
     def classes(self) -> ClassesFound:
         """Return how much of what was segmented belongs to each class."""
-        shares = self._class_pixels / max(1, int(self._class_pixels.sum()))
-        names = self._predictor.model.class_names
-        return ClassesFound(tuple(zip(names, shares.tolist(), strict=True)))
+        return ClassesFound.counted(self._predictor.model.class_names, self._class_pixels)
 
     def shifts(self) -> Generator[NumbersShifted, None, None]:
         """Make the numbers unique in the order of the planes, whichever came first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
@@ -27,8 +27,13 @@ def ask_for_file(
     if not chosen:
         return None
     path = with_ending(chosen, endings)
-    if path != Path(chosen) and path.exists():
-        question = f"{path.name} exists already. Replace it?"
-        if QMessageBox.question(parent, title, question) != QMessageBox.StandardButton.Yes:
-            return None
-    return path
+    return path if may_replace(parent, title, [path], Path(chosen)) else None
+
+
+def may_replace(parent: QWidget, title: str, files: Iterable[Path], asked: Path) -> bool:
+    """Ask about files that will be replaced, but for the one that the dialog has asked about."""
+    names = " and ".join(file.name for file in files if file != asked and file.exists())
+    if not names:
+        return True
+    answer = QMessageBox.question(parent, title, f"{names} exists already. Replace it?")
+    return bool(answer == QMessageBox.StandardButton.Yes)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMessageBox, QSizePolicy
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QSizePolicy
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.registry import Export, Format, format_named, formats
@@ -14,6 +14,7 @@ from napari_unet.jobs.export_job import Written, export_job
 from napari_unet.widgets._annotation_layer import channel_axis_of
 from napari_unet.widgets._parts import RunButton
 from napari_unet.widgets._places import safe_name
+from napari_unet.widgets._save_dialog import may_replace
 from napari_unet.widgets._source import source_of
 from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.layer_chooser import LayerChooser
@@ -108,7 +109,10 @@ class ExportPanel(Panel):
             path, _ = QFileDialog.getSaveFileName(
                 self, f"Save {layer.name}", str(start), f"{chosen.title} ({endings})"
             )
-            if path and self._may_replace(Path(path)):
+            if not path:
+                return
+            files = [target for _, target in self._targets(Path(path))]
+            if may_replace(self, self.title, files, Path(path)):
                 self.save(path)
 
     def save(self, path: str | Path) -> None:
@@ -148,17 +152,6 @@ class ExportPanel(Panel):
         stem = target.name[: -len(ending)].removesuffix(Path(chosen.ending).stem)
         table = format_named(TABLE).path_for(target.parent, stem)
         return [(chosen.name, target), (TABLE, table)]
-
-    def _may_replace(self, asked: Path) -> bool:
-        """Ask about files that the dialog has not asked about, as it knows one name only."""
-        there = [target for _, target in self._targets(asked) if target.exists()]
-        names = " and ".join(target.name for target in there if target != asked)
-        if not names:
-            return True
-        answer = QMessageBox.question(
-            self, self.title, f"{names} exists already in {asked.parent}. Replace it?"
-        )
-        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _layer(self) -> Labels:
         layer: Labels | None = self.labels.layer

@@ -132,7 +132,7 @@ class TrainPanel(Panel):
         self._after.hide()
         self.body.addWidget(self._after)
         self.expert = TrainingForm(self.session)
-        self.expert.diameter_changed.connect(lambda: self._on_base(self.base.choice))
+        self.expert.diameter_changed.connect(self._match_size)
         self.body.addWidget(self.expert)
         self._on_base(self.base.choice)
 
@@ -331,7 +331,11 @@ class TrainPanel(Panel):
 
     def _on_base(self, choice: ModelChoice | None) -> None:
         self.expert.show_network(choice is not None and choice.source is None)
-        # The weight map's preview shows lengths as the resampled image will have them.
+        self._match_size()
+
+    def _match_size(self) -> None:
+        """Let the weight map's preview show lengths as the resampled image will have them."""
+        choice = self.base.choice
         source = choice.source if choice else None
         self.session.size_match = size_match(source, self.expert.diameter)
 
@@ -361,4 +365,4 @@ class TrainPanel(Panel):
     def _show_device(self, found: DeviceFound) -> None:
         self.device.setText(f"Computes on the {found.reason}")
         self.device.show()
-        self._on_base(self.base.choice)
+        self._match_size()
