@@ -173,7 +173,9 @@ def starting_model(name: str, task: Case, settings: TrainSettings) -> Model | No
     if name != AUTOMATIC:
         return load_model(name)
     assert task.painted_on is not None
-    return choose_base(annotated_planes([(task.painted_on.image, task.labels)]), settings)
+    pairs = [(task.painted_on.image, task.labels)]
+    chosen = choose_base(annotated_planes(pairs), settings)
+    return chosen.model if chosen else None
 
 
 def train(

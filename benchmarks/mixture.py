@@ -15,26 +15,30 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from training.base_data import AnnotatedImage
 
 from benchmarks.few_cells_data import DATA, KINDS, Case, case
-from benchmarks.few_cells_methods import Counts, score, starting_model, train
+from benchmarks.few_cells_methods import Counts, Device, Labels, score, starting_model, train
 from benchmarks.report import RESULTS, conditions, table, write
 from napari_unet.core import delivery, training
 from napari_unet.core.base_choice import AUTOMATIC
 from napari_unet.core.delivery import Delivery
 from napari_unet.core.diameter import estimate_diameter
+from napari_unet.core.judging import quality
 from napari_unet.core.model import Model
 from napari_unet.core.planes import as_plane
 from napari_unet.core.segmentation import segment
-from napari_unet.core.settings import TrainSettings
+from napari_unet.core.settings import TileSettings, TrainSettings
 
 #: Shares of the trained weights; 0 is the base.
 SHARES = (0.0, 0.2, 0.35, 0.5, 0.7, 1.0)
@@ -44,13 +48,18 @@ _TYPES = {"int": int, "float": float, "str": str}
 
 @dataclass(frozen=True)
 class Mixed:
-    """What one share finds on the scored images of one case, at IoU 0.5 and 0.75."""
+    """What one share finds on the scored images of one case, at IoU 0.5 and 0.75.
+
+    ``quality`` and ``loss`` are those on the painted cells that were held back.
+    """
 
     kind: str
     seed: int
     cells: int
     steps: int
     share: float
+    quality: float
+    loss: float
     tp50: int
     fp50: int
     fn50: int
@@ -74,7 +83,7 @@ class Mixed:
         return self.tp75 / max(1, self.tp75 + self.fp75 + self.fn75)
 
 
-def delivered_with(share: float, *arguments: Any) -> Model:
+def delivered_with(share: float, *arguments: Any) -> Delivery:
     """Deliver a share of the trained weights, whatever the guard says of it."""
     wanted = {0.0: "base", 1.0: "tuned"}.get(share, "mixture")
 
@@ -85,34 +94,48 @@ def delivered_with(share: float, *arguments: Any) -> Model:
         mock.patch.object(delivery, "margin", margin),
         mock.patch.object(delivery, "MIXTURE", share),
     ):
-        return delivery.deliver(*arguments).model
+        return delivery.deliver(*arguments)
 
 
-def run(kind: str, seed: int, cells: int, steps: int) -> Iterator[Mixed]:
+def run(
+    kind: str, seed: int, cells: int, steps: int, device: Device = "cpu", threads: int = 2
+) -> list[Mixed]:
     """Train once, deliver and score each share."""
+    torch.set_num_threads(threads)
     task = case(kind, seed, cells)
-    settings = TrainSettings(steps=steps, seconds=None, device="cpu", seed=seed)
+    settings = TrainSettings(steps=steps, seconds=None, device=device, seed=seed)
     base = starting_model(AUTOMATIC, task, settings)
-    models: dict[float, Model] = {}
+    shares: dict[float, Delivery] = {}
     deliver = training.deliver
 
     def every_share(*arguments: Any, **options: Any) -> Delivery:
-        models.update({share: delivered_with(share, *arguments) for share in SHARES})
+        shares.update({share: delivered_with(share, *arguments) for share in SHARES})
         return deliver(*arguments, **options)
 
     with mock.patch.object(training, "deliver", every_share):
         train(task, settings, base)
-    sizes = {i.identifier: estimate_diameter(base, as_plane(i.image)) for i in task.scored if base}
-    for share, model in models.items():
-        counts = vars(_counts(task, model, sizes))
+    assert base is not None
+    sizes = {item.identifier: _size(base, item.image, device) for item in task.scored}
+    results = []
+    for share, found in shares.items():
+        counts = vars(_counts(task, found.model, sizes, TileSettings(device=device)))
         wanted = {name: counts[name] for name in counts if name[:2] in ("tp", "fp", "fn")}
-        yield Mixed(kind, seed, cells, steps, share, **wanted)
+        judged = quality(found.scores), found.scores.loss
+        results.append(Mixed(kind, seed, cells, steps, share, *judged, **wanted))
+    return results
 
 
-def _counts(task: Case, model: Model, sizes: dict[str, float | None]) -> Counts:
-    return score(
-        task.scored, lambda item: segment(model, item.image, diameter=sizes[item.identifier])
-    )[0]
+def _size(base: Model, image: Any, device: Device) -> float | None:
+    return estimate_diameter(base, as_plane(image), settings=TileSettings(device=device))
+
+
+def _counts(
+    task: Case, model: Model, sizes: dict[str, float | None], tiles: TileSettings
+) -> Counts:
+    def segmented(item: AnnotatedImage) -> Labels:
+        return segment(model, item.image, settings=tiles, diameter=sizes[item.identifier])
+
+    return score(task.scored, segmented)[0]
 
 
 def read(path: Path) -> list[Mixed]:
@@ -181,23 +204,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--cells", type=int, default=20, metavar="K")
     parser.add_argument("--steps", type=int, default=150, metavar="S")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="per run (default: 2)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (default: 1)")
     parser.add_argument("--csv", type=Path, default=RESULTS / "mixture.csv")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     results = read(options.csv)
     if not options.report and not DATA.is_dir():
         print("The real annotated images (../shared/data) are not here: nothing to run.")
         return
     done = {result.case for result in results}
-    for seed in range(options.seeds):
-        for kind in options.kinds:
-            wanted = (kind, seed, options.cells, options.steps)
-            if not options.report and wanted not in done:
-                append(options.csv, found := list(run(*wanted)))
-                results += found
-                print(*wanted, *(f"{one.share:g}: {one.ap50:.3f}" for one in found), flush=True)
+    wanted = [
+        (kind, seed, options.cells, options.steps)
+        for seed in range(options.seeds)
+        for kind in options.kinds
+    ]
+    pending = [] if options.report else [one for one in wanted if one not in done]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        runs = [pool.submit(run, *one, options.device, options.threads) for one in pending]
+        for finished in as_completed(runs):
+            append(options.csv, found := finished.result())
+            results += found
+            print(*found[0].case, *(f"{one.share:g}: {one.ap50:.3f}" for one in found), flush=True)
     if results:
         write("mixture", text(results))
 

@@ -11,7 +11,8 @@ import torch
 from tests.core.small_training import nuclei, small
 
 from napari_unet.core import base_choice, judging
-from napari_unet.core.base_choice import GENERALIST, choose_base
+from napari_unet.core.base_choice import GENERALIST, ChosenBase, choose_base
+from napari_unet.core.events import Scores
 from napari_unet.core.model import Model
 from napari_unet.core.pairs import AnnotatedPlane, TrainingPair, annotated_planes
 from napari_unet.core.settings import AnnotationSettings
@@ -20,6 +21,10 @@ from napari_unet.core.settings import AnnotationSettings
 def planes(cells: int) -> list[AnnotatedPlane]:
     image, labels = nuclei()
     return annotated_planes([(image, np.where(labels <= cells, labels, 0))])
+
+
+def scored(quality: float) -> Scores:
+    return Scores(quality, quality, quality, quality, 0.0)
 
 
 @pytest.fixture
@@ -41,13 +46,13 @@ def blind(able: Model) -> Model:
 def test_a_model_that_finds_the_cells_is_taken(able: Model, blind: Model) -> None:
     models = [replace(able, name="special"), replace(blind, name=GENERALIST)]
     chosen = choose_base(planes(9), small(), models)
-    assert chosen is not None and chosen.name == "special"
+    assert chosen is not None and chosen.model.name == "special"
 
 
 @pytest.mark.parametrize("names", [("special", GENERALIST), (GENERALIST, "special")])
 def test_of_equals_the_generalist_is_taken(able: Model, names: tuple[str, str]) -> None:
     chosen = choose_base(planes(9), small(), [replace(able, name=name) for name in names])
-    assert chosen is not None and chosen.name == GENERALIST
+    assert chosen is not None and chosen.model.name == GENERALIST
 
 
 @pytest.mark.parametrize(
@@ -66,13 +71,13 @@ def test_of_equals_the_generalist_is_taken(able: Model, names: tuple[str, str]) 
 def test_a_lead_of_less_than_one_cell_is_a_coincidence(
     able: Model, monkeypatch: pytest.MonkeyPatch, cells: int, lead: float, expected: str
 ) -> None:
-    def agreement(model: Model, *_: object) -> tuple[float, int]:
-        return 0.3 + lead if model.name == "special" else 0.3, cells
+    def judged(model: Model, *_: object) -> tuple[Scores, int]:
+        return scored(0.3 + lead if model.name == "special" else 0.3), cells
 
-    monkeypatch.setattr(base_choice, "_agreement", agreement)
+    monkeypatch.setattr(base_choice, "_judged", judged)
     models = [replace(able, name="special"), replace(able, name=GENERALIST)]
     chosen = choose_base(planes(cells), small(), models)
-    assert chosen is not None and chosen.name == expected
+    assert chosen is not None and chosen.model.name == expected
 
 
 def test_cells_outside_the_boxes_are_not_counted(
@@ -89,10 +94,10 @@ def test_cells_outside_the_boxes_are_not_counted(
     models = [replace(able, name=name) for name in qualities]
     everywhere = small(annotation=AnnotationSettings(area="all"))
     chosen = choose_base(boxed, everywhere, models)
-    assert chosen is not None and chosen.name == "special"
+    assert chosen is not None and chosen.model.name == "special"
     in_boxes = small(annotation=AnnotationSettings(area="boxes"))
     chosen = choose_base(boxed, in_boxes, models)
-    assert chosen is not None and chosen.name == GENERALIST
+    assert chosen is not None and chosen.model.name == GENERALIST
 
 
 def test_who_stops_does_not_wait_for_the_election(
@@ -101,14 +106,14 @@ def test_who_stops_does_not_wait_for_the_election(
     """Complaint 11: each candidate is judged on all painted cells."""
     asked: list[str] = []
 
-    def agreement(model: Model, *_: object) -> tuple[float, int]:
+    def judged(model: Model, *_: object) -> tuple[Scores, int]:
         asked.append(model.name)
-        return float(model.name == "special"), 9
+        return scored(float(model.name == "special")), 9
 
-    monkeypatch.setattr(base_choice, "_agreement", agreement)
+    monkeypatch.setattr(base_choice, "_judged", judged)
     models = [replace(able, name="special"), replace(blind, name=GENERALIST)]
     chosen = choose_base(planes(9), small(), models, cancelled=lambda: len(asked) > 0)
-    assert chosen is not None and chosen.name == GENERALIST
+    assert chosen is not None and chosen.model.name == GENERALIST
     assert asked == [GENERALIST]
 
 
@@ -119,16 +124,16 @@ def test_who_stops_does_not_wait_for_the_candidate_that_is_judged(
     monkeypatch.setattr(judging, "scores", lambda *_: pytest.fail("judged to the end"))
     models = [replace(able, name=name) for name in ("special", GENERALIST)]
     chosen = choose_base(planes(9), small(), models, cancelled=lambda: next(calls, True))
-    assert chosen is not None and chosen.name == GENERALIST
+    assert chosen is not None and chosen.model.name == GENERALIST
 
 
 def test_models_of_other_channels_do_not_stand_for_election(able: Model) -> None:
     image, labels = nuclei()
     pair = annotated_planes([TrainingPair(np.stack([image] * 2, axis=-1), labels, channel_axis=-1)])
     assert choose_base(pair, small(), [able]) is None
-    assert choose_base(planes(9), small(), [able]) is able
+    assert choose_base(planes(9), small(), [able]) == ChosenBase(able)
 
 
 def test_classes_are_not_judged(able: Model, blind: Model) -> None:
     settings = small(annotation=AnnotationSettings(task="classes"))
-    assert choose_base(planes(9), settings, [blind, able]) is blind
+    assert choose_base(planes(9), settings, [blind, able]) == ChosenBase(blind)

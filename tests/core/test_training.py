@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from napari_unet.core import delivery, gradient_step, judging, optimization, training
+from napari_unet.core import base_choice, delivery, gradient_step, judging, optimization, training
+from napari_unet.core.base_choice import ChosenBase
 from napari_unet.core.device import Device
 from napari_unet.core.errors import AnnotationError, InputError, ModelFileError
 from napari_unet.core.events import (
@@ -208,7 +210,7 @@ def test_a_run_stopped_during_the_choice_of_a_base_starts_from_the_base_chosen_t
     with torch.no_grad():
         generalist.net.classifier.weight.mul_(0.5)
     bases = [generalist, base, base]
-    monkeypatch.setattr(training, "choose_base", lambda *_, **__: bases.pop(0))
+    monkeypatch.setattr(training, "choose_base", lambda *_, **__: ChosenBase(bases.pop(0)))
     settings = small(steps=4)
     stopped = stopped_after(0, [nuclei()], settings, "auto")
     assert stopped.steps == 0 and same_weights(stopped.model, generalist)
@@ -290,6 +292,50 @@ def test_the_time_budget_holds_with_the_final_judgement() -> None:
     assert last.reason == "finished"
     assert 5.0 <= last.seconds <= 6.0 + 0.5
     assert 20 <= last.steps < 50
+
+
+def test_the_time_budget_holds_with_the_preparation(clock: FakeTime, base: Model) -> None:
+    """Judging shipped models on large images takes as long as many steps."""
+
+    def slow_choice(*_: Any, **__: Any) -> ChosenBase:
+        clock.now += 1.5
+        return ChosenBase(base)
+
+    with mock.patch.object(training, "choose_base", slow_choice):
+        *events, last = iter_training([nuclei()], small(seconds=6.0, steps=None), "auto")
+    assert isinstance(last, TrainingFinished)
+    assert 5.0 <= last.seconds <= 6.0 + 0.5
+    fractions = [event.fraction for event in events if isinstance(event, TrainingStep)]
+    assert fractions[0] < 0.1 and len(fractions) >= 10
+
+
+def test_at_least_half_of_the_seconds_are_for_steps(clock: FakeTime, base: Model) -> None:
+    def slow_choice(*_: Any, **__: Any) -> ChosenBase:
+        clock.now += 20
+        return ChosenBase(base)
+
+    with mock.patch.object(training, "choose_base", slow_choice):
+        last = finished(iter_training([nuclei()], small(seconds=6.0, steps=None), "auto"))
+    assert 23.0 <= last.seconds <= 25.0 and last.steps >= 10
+
+
+def test_the_base_is_judged_once_on_all_painted_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice of a base has judged it there already; that takes seconds on large images."""
+    judged: list[int] = []
+
+    def counting(model: Model, regions: Any, *arguments: Any) -> Any:
+        judged.append(len(regions))
+        return judge(model, regions, *arguments)
+
+    for module in (training, base_choice):
+        monkeypatch.setattr(module, "judge", counting)
+    pairs, settings = [nuclei()], small(steps=1)
+    chosen = finished(iter_training(pairs, settings, "auto"))
+    as_often = len(judged)
+    judged.clear()
+    named = finished(iter_training(pairs, settings, chosen.base))
+    assert as_often == len(judged) + 1  # two models compared, one of them not judged again
+    assert same_weights(chosen.model, named.model)
 
 
 @pytest.mark.usefixtures("clock")

@@ -21,8 +21,8 @@ from napari_unet.widgets._starting_size import size_match
 def test_the_size_before_the_choice_is_that_of_the_model_mostly_chosen() -> None:
     planes = annotated_planes([simulate_nuclei((96, 112), diameter=16, seed=1)])
     chosen = choose_base(planes, TrainSettings(device="cpu"))
-    assert chosen is not None and chosen.diameter is not None
-    assert size_match("auto") == SizeMatch(chosen.diameter, chosen.diameter)
+    assert chosen is not None and chosen.model.diameter is not None
+    assert size_match("auto") == SizeMatch(chosen.model.diameter, chosen.model.diameter)
     for name in list_models():
         diameter = load_model(name).diameter
         assert diameter is not None

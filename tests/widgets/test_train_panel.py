@@ -13,6 +13,7 @@ import pytest
 import zarr
 from qtpy.QtWidgets import QMessageBox
 
+from napari_unet.core.base_choice import ChosenBase
 from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
@@ -162,7 +163,7 @@ def test_training_longer_goes_on_from_the_model_that_was_chosen(
 
     def choose(*_: Any, **__: Any) -> Any:
         choices.append(load_model("cells"))
-        return choices[-1]
+        return ChosenBase(choices[-1])
 
     monkeypatch.setattr("napari_unet.core.training.choose_base", choose)
     panel.expert.set_settings(dataclasses.replace(QUICK, steps=2))

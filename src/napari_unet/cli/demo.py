@@ -85,23 +85,22 @@ def _run(folder: Path, seconds: float) -> int:
     settings = TrainSettings(seconds=seconds)
 
     from napari_unet.cli.picture import Curves
-    from napari_unet.core.base_choice import choose_base
-    from napari_unet.core.pairs import TrainingPair, annotated_planes
+    from napari_unet.core.base_choice import AUTOMATIC
+    from napari_unet.core.pairs import TrainingPair
     from napari_unet.core.segmentation import segment
 
     curves = Curves()
     pair = TrainingPair(known.image, painted, name="the demo image")
-    base = choose_base(annotated_planes([pair]), settings)
     with Interruptible("nothing will be written") as interrupted:
-        finished = follow_training([pair], settings, base, interrupted, curves.record)
+        finished = follow_training([pair], settings, AUTOMATIC, interrupted, curves.record)
     if finished.reason == "stopped":
         note("stopped before the end; nothing was written")
         return INTERRUPTED
     note("segmenting an image that was not trained on")
     found = segment(finished.model, new.image)
     compared = {f"after training on {PAINTED_CELLS} cells": found}
-    if base is not None:
-        compared["the model it started from"] = segment(base, new.image)
+    if finished.base is not None:
+        compared["the model it started from"] = segment(finished.base, new.image)
     compared["no network, Otsu's threshold"] = otsu(new.image)
     table = list(comparison(new.labels, compared))
     _write(folder, finished, known, painted, new, found)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from napari_unet.core.device import choose_device
 from napari_unet.core.errors import InputError
+from napari_unet.core.events import Scores
 from napari_unet.core.judging import judge, quality
 from napari_unet.core.model import Model
 from napari_unet.core.model_file import list_models, load_model
@@ -32,13 +33,29 @@ GENERALIST = "cells"
 _ONE_CELL = 0.8
 
 
+@dataclass(frozen=True)
+class ChosenBase:
+    """A model to start from.
+
+    Attributes
+    ----------
+    model
+        The model.
+    scores
+        Its scores on all painted cells; None where it was not compared with another one.
+    """
+
+    model: Model
+    scores: Scores | None = None
+
+
 def choose_base(
     planes: Sequence[AnnotatedPlane],
     settings: TrainSettings,
     models: Sequence[Model] | None = None,
     *,
     cancelled: Callable[[], bool] | None = None,
-) -> Model | None:
+) -> ChosenBase | None:
     """Return the model that agrees best with what was painted.
 
     Another one than :data:`GENERALIST` has to be better by more than one painted cell.
@@ -57,23 +74,23 @@ def choose_base(
 
     Returns
     -------
-    Model or None
+    ChosenBase or None
         None when no candidate takes such images.
     """
     if models is None:
         models = [load_model(name) for name in list_models()]
     usable = [model for model in models if _fits(model, planes)]
     if len(usable) < 2 or settings.annotation.task == "classes":
-        return usable[0] if usable else None
+        return ChosenBase(usable[0]) if usable else None
     usable.sort(key=lambda model: model.name != GENERALIST)
     judged = []
     for model in usable:
         if cancelled and cancelled():
-            return usable[0]
-        judged.append(_agreement(model, planes, settings, cancelled))
+            return ChosenBase(usable[0])
+        judged.append(_judged(model, planes, settings, cancelled))
     if cancelled and cancelled():  # the last one may not have been judged to the end
-        return usable[0]
-    agreement = [one for one, _ in judged]
+        return ChosenBase(usable[0])
+    agreement = [quality(scores) for scores, _ in judged]
     cells = judged[0][1]
     best = int(np.argmax(agreement))
     if agreement[best] - agreement[0] <= _ONE_CELL / max(1, cells):
@@ -84,7 +101,7 @@ def choose_base(
         cells,
         ", ".join(f"{one.name} {a:.2f}" for one, a in zip(usable, agreement, strict=True)),
     )
-    return usable[best]
+    return ChosenBase(usable[best], judged[best][0])
 
 
 def _fits(model: Model, planes: Sequence[AnnotatedPlane]) -> bool:
@@ -95,16 +112,16 @@ def _fits(model: Model, planes: Sequence[AnnotatedPlane]) -> bool:
     return True
 
 
-def _agreement(
+def _judged(
     model: Model,
     planes: Sequence[AnnotatedPlane],
     settings: TrainSettings,
     cancelled: Callable[[], bool] | None,
-) -> tuple[float, int]:
+) -> tuple[Scores, int]:
     """Judge a model, as it is, on all painted cells that are trained on, and count these."""
     everything = replace(settings, validation=0.0)
     factors, diameter = scale_factors(planes, everything, model)
     device = choose_device("cpu").device
     data = prepare(planes, factors, diameter, everything, model.normalization, device)
     found, _ = judge(model, data.painted, TileSettings(device=settings.device), cancelled)
-    return quality(found), data.objects
+    return found, data.objects

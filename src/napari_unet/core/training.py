@@ -100,18 +100,18 @@ def iter_training(
         Last, always.
     """
     settings = settings or TrainSettings()
+    clock = _Clock(settings, resume)
     device = choose_device(settings.device)
-    base, data = _prepare(pairs, settings, base, device.device, cancelled)
+    base, known, data = _prepare(pairs, settings, base, device.device, cancelled)
     start = _starting_model(base, data, settings)
     run = Optimization(start, data, settings, device.device, fine_tuning=base is not None)
     assess = _Judge(data.validation or data.painted, settings)
     comparable = base if base is not None and _same_outputs(base, start) else None
-    before = assess(comparable) if comparable is not None else None
-    on_all = before
+    before = on_all = assess(comparable) if comparable is not None else None
     if comparable is not None and data.validation:
         # Who stops before the first step does not wait: trust matters only from there on.
         stopping = cancelled if resume is None else None
-        on_all = _Judge(data.painted, settings)(comparable, stopping)
+        on_all = known or _Judge(data.painted, settings)(comparable, stopping)
     run.follow(comparable, on_all)
     # Before the first step the weights are those of a base that need not be this one.
     if resume is not None and resume.step:
@@ -126,7 +126,7 @@ def iter_training(
         first_step=run.step,
         warnings=data.warnings,
     )
-    clock = _Clock(settings, resume)
+    clock.begin()
     # A run that goes on with a larger budget is judged in the rest of it as often as a new one.
     run.validations = min(run.validations, int(clock.fraction(run) * VALIDATIONS))
     last_judgements = cost_in_judgements(data, assess.regions)
@@ -156,13 +156,18 @@ def _prepare(
     base: Model | str | None,
     device: torch.device,
     cancelled: Callable[[], bool] | None,
-) -> tuple[Model | None, PreparedData]:
-    """Read the annotation, find the base, and build what training draws from."""
+) -> tuple[Model | None, Scores | None, PreparedData]:
+    """Read the annotation, find the base, and build what training draws from.
+
+    The scores are those of the base on all painted cells, where it was chosen by them.
+    """
     if settings.seconds is None and settings.steps is None:
         raise InputError("Give a budget: a number of seconds or of steps.")
     planes = annotated_planes(pairs)
+    known = None
     if base == AUTOMATIC:
-        base = choose_base(planes, settings, cancelled=cancelled)
+        chosen = choose_base(planes, settings, cancelled=cancelled)
+        base, known = (chosen.model, chosen.scores) if chosen else (None, None)
     elif isinstance(base, str):
         base = load_model(base)
     if base is not None:
@@ -172,7 +177,7 @@ def _prepare(
     data = prepare(planes, factors, diameter, settings, normalization, _drawing_device(device))
     for warning in data.warnings:
         logger.warning(warning)
-    return base, data
+    return base, known, data
 
 
 def _drawing_device(device: torch.device) -> torch.device:
@@ -218,19 +223,28 @@ def _validate(
 
 
 class _Clock:
-    """Share of the budget that is used up, counted from the first step and over resumed runs."""
+    """How much of the budget is used up: seconds from the call on, counted over resumed runs.
+
+    What comes before the first step and after the last one belongs to the seconds, too. Where
+    that is dear, at least half of them are for steps all the same.
+    """
 
     def __init__(self, settings: TrainSettings, resume: TrainingState | None) -> None:
-        self._start = time.monotonic() - (resume.seconds if resume else 0.0)
+        self._earlier = resume.seconds if resume else 0.0
+        self._start = time.monotonic() - self._earlier
         self._budget, self._steps = settings.seconds, settings.steps
-        self._reserved = 0.0
+        self._preparation = self._reserved = 0.0
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    def begin(self) -> None:
+        """Say that steps follow."""
+        self._preparation = self.seconds - self._earlier
+
     def reserve(self, seconds: float) -> None:
-        """Keep time for the final judgement inside the budget."""
+        """Keep time for the final judgement, at most a fifth of the budget."""
         if self._budget is not None:
             self._reserved = min(seconds, 0.2 * self._budget)
 
@@ -238,7 +252,9 @@ class _Clock:
         """Return 0 to 1; exact steps when there is no time budget, so that runs repeat."""
         shares = [0.0]
         if self._budget is not None:
-            shares.append(self.seconds / (self._budget - self._reserved))
+            fewest = self._earlier + (self._budget - self._earlier) / 2
+            for_steps = max(fewest, self._budget - self._preparation - self._reserved)
+            shares.append((self.seconds - self._preparation) / for_steps)
         if self._steps is not None:
             shares.append(run.step / self._steps)
         return max(shares)
