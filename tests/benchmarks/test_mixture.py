@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from benchmarks.mixture import SHARES, Mixed, append, delivered_with, read, text
 
-from napari_unet.core import delivery
+from napari_unet.core import delivery, fine_tuning
 
-BASE = Mixed("SEM", 0, 20, 150, 0.0, 50, 25, 25, 40, 30, 30)
+BASE = Mixed("SEM", 0, 20, 150, 0.0, 0.8, 0.3, 50, 25, 25, 40, 30, 30)
 
 
 def test_results_come_back_from_the_file(tmp_path: Path) -> None:
@@ -22,12 +22,21 @@ def test_results_come_back_from_the_file(tmp_path: Path) -> None:
     assert read(tmp_path / "none.csv") == []
 
 
+def all_shares(base: Mixed, **changed: int) -> list[Mixed]:
+    """Return one case; the loss falls with the share, so 0.5 is chosen."""
+    found = [replace(base, share=share, loss=1 - share) for share in SHARES]
+    return [replace(one, **changed) if one.share == 0.5 else one for one in found]
+
+
 def test_changes_are_those_of_the_same_case() -> None:
     other = replace(BASE, seed=1, tp50=100, fp50=0, fn50=0)
-    worse = replace(other, share=0.5, tp50=80, fn50=20)
-    report = text([BASE, replace(BASE, share=0.5, tp50=60, fn50=15), other, worse])
-    line = next(line for line in report.splitlines() if line.startswith("| 0.5 |"))
-    assert line == "| 0.5 | -0.050 | -0.200 | 1 | 1 | +0.000 |"
+    report = text(
+        [*all_shares(BASE, tp50=60, fn50=15), *all_shares(other, tp50=80, fn50=20)],
+    )
+    for name in ("0.5", "chosen by the loss"):
+        line = next(line for line in report.splitlines() if line.startswith(f"| {name} |"))
+        assert line == f"| {name} | -0.050 | -0.200 | 1 | 1 | +0.000 |"
+    assert "| 0.7 | +0.000 | +0.000 | 0 | 0 | +0.000 |" in report
     assert "2 cases of 20 painted cells and 150 steps" in report
 
 
@@ -42,12 +51,12 @@ def test_a_share_is_delivered_whatever_the_guard_says(
             name: delivery.margin(name, 1.0, held_back=True)
             for name in ("base", "mixture", "tuned")
         }
-        asked.update(share=delivery.MIXTURE, first=min(margins, key=margins.__getitem__))
-        return type("Delivered", (), {"model": arguments[0]})
+        asked.update(share=fine_tuning.SHARES, first=min(margins, key=margins.__getitem__))
+        return arguments[0]
 
-    before = delivery.margin, delivery.MIXTURE
+    before = delivery.margin, fine_tuning.SHARES
     monkeypatch.setattr(delivery, "deliver", deliver)
     assert delivered_with(share, "model") == "model"
     assert asked["first"] == {0.0: "base", 1.0: "tuned"}.get(share, "mixture")
-    assert asked["first"] != "mixture" or asked["share"] == share
-    assert (delivery.margin, delivery.MIXTURE) == before
+    assert asked["first"] != "mixture" or asked["share"] == (share,) * 3
+    assert (delivery.margin, fine_tuning.SHARES) == before

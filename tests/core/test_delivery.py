@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from napari_unet.core import delivery, judging, training
 from napari_unet.core.events import Scores, TrainingStep
-from napari_unet.core.fine_tuning import MIXTURE
+from napari_unet.core.fine_tuning import SHARES, Candidate
+from napari_unet.core.judging import quality
 from napari_unet.core.model import Model
 from napari_unet.core.training import iter_training
 
@@ -33,22 +35,34 @@ class FakeRun:
     average: dict[str, torch.Tensor]
     best: dict[str, torch.Tensor]
     best_quality: float | None
+    start: Any
 
 
 def weights(value: float) -> dict[str, torch.Tensor]:
     return {"w": torch.full((2,), value)}
 
 
-def test_the_base_is_mixed_with_what_training_reached_in_the_end() -> None:
-    base = small_model()
-    base.net.state_dict = lambda: weights(0.0)  # type: ignore[method-assign,assignment]
-    run: Any = FakeRun(9, weights(2.0), weights(4.0), 0.7)
-    found = [(name, float(w["w"][0])) for name, w in delivery._trained_weights(run, base)]
-    assert found == [("tuned", 2.0), ("mixture", pytest.approx(2 * MIXTURE)), ("tuned", 4.0)]
-    run = FakeRun(9, weights(float("nan")), weights(4.0), 0.7)
-    assert [name for name, _ in delivery._trained_weights(run, base)] == ["tuned"]
-    run = FakeRun(0, weights(2.0), weights(4.0), None)
-    assert delivery._trained_weights(run, base) == []
+@pytest.mark.parametrize("held_back", [False, True])
+def test_the_base_is_mixed_with_what_training_reached_in_the_end(held_back: bool) -> None:
+    base = Candidate("base", weights(0.0), EQUAL, quality(EQUAL))
+    start: Any = type("Start", (), {"net": torch.nn.Identity()})
+    run: Any = FakeRun(9, weights(2.0), weights(4.0), 0.7, start)
+
+    def judged(name: str, found: dict[str, torch.Tensor]) -> Candidate:
+        return Candidate(name, found, EQUAL, quality(EQUAL))
+
+    def candidates(base: Candidate | None) -> list[tuple[str, float]]:
+        found = delivery._candidates(run, base, judged, held_back=held_back)
+        return [(one.name, float(next(iter(one.weights.values()), [nan])[0])) for one in found]
+
+    mixed = ("mixture", pytest.approx(2 * SHARES[1]))
+    assert candidates(base) == [("base", 0.0), ("tuned", 2.0), mixed, ("tuned", 4.0)]
+    assert candidates(None) == [("tuned", 2.0), ("tuned", 4.0)]
+    run.average = weights(nan)
+    assert candidates(base) == [("base", 0.0), ("tuned", 4.0)]
+    run.step = 0
+    assert candidates(base) == [("base", 0.0)]
+    assert [name for name, _ in candidates(None)] == ["start"]
 
 
 @pytest.fixture

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from napari_unet.core.events import Scores
-from napari_unet.core.fine_tuning import MIXTURE, Candidate, explain, margin, mixture
+from napari_unet.core.fine_tuning import Candidate, best_mixture, explain, margin, mixture
 from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
-from napari_unet.core.optimization import Optimization
+from napari_unet.core.optimization import Optimization, Weights
 from napari_unet.core.preparation import JudgedRegion, PreparedData
-from napari_unet.core.settings import TileSettings
+from napari_unet.core.settings import TileSettings, TrainSettings
 
 #: Thresholds are fitted on at most this many network pixels; beyond, on the validation cells.
 _MOST_FITTED_PIXELS = 1_500_000
@@ -49,25 +49,17 @@ def deliver(
     not at all where that would let somebody who stopped the run wait (``stopped``).
     """
     tiles = TileSettings(device=run.settings.device)
-    judged_on = "the painted cells"
-    if data.validation:
-        judged_on = f"{data.validation_objects} held-back {_cells(data.validation_objects)}"
-    elif run.settings.validation:
-        judged_on += " (too few to hold any back)"
-    if run.settings.annotation.task == "classes":
-        judged_on = "the held-back pixels" if data.validation else "the painted pixels"
-
-    candidates = []
-    if base is not None and before is not None:
-        candidates.append(Candidate("base", base.net.state_dict(), before, quality(before)))
-    for name, weights in _trained_weights(run, base):
-        found = judge(run.model_with(weights), regions, tiles)[0]
-        candidates.append(Candidate(name, weights, found, quality(found)))
-    if not candidates:
-        weights = run.start.net.state_dict()
-        found = judge(run.start, regions, tiles)[0]
-        candidates.append(Candidate("start", weights, found, quality(found)))
+    judged_on = _judged_on(data, run.settings)
     held_back = bool(data.validation)
+
+    def judged(name: str, weights: Weights) -> Candidate:
+        found = judge(run.model_with(weights), regions, tiles)[0]
+        return Candidate(name, weights, found, quality(found))
+
+    known = None
+    if base is not None and before is not None:
+        known = Candidate("base", base.net.state_dict(), before, quality(before))
+    candidates = _candidates(run, known, judged, held_back=held_back)
     best = max(
         candidates,
         key=lambda one: (
@@ -87,17 +79,26 @@ def deliver(
         refitted = judge(fitted, regions, tiles)[0]
         if quality(refitted) >= best.quality:
             model, after = fitted, refitted
-    known = candidates[0] if candidates[0].name == "base" else None
     decision = _with_cause(explain(best, known, after, judged_on), run, after, judged_on)
     model = replace(model, training=_summary(run, data, before, after))
     return Delivery(model, after, decision)
 
 
+def _judged_on(data: PreparedData, settings: TrainSettings) -> str:
+    """Say what the scores were measured on."""
+    if settings.annotation.task == "classes":
+        return "the held-back pixels" if data.validation else "the painted pixels"
+    if data.validation:
+        return f"{data.validation_objects} held-back {_cells(data.validation_objects)}"
+    too_few = " (too few to hold any back)" if settings.validation else ""
+    return f"the painted cells{too_few}"
+
+
 def cost_in_judgements(data: PreparedData, regions: Sequence[JudgedRegion]) -> float:
     """Return how many times as long :func:`deliver` takes as judging one model on ``regions``."""
     fitted = _cost(_fitted_regions(data, regions, _MOST_FITTED_PIXELS)) / _cost(regions)
-    # Two trained candidates and their mixture, then predicting once more and trying thresholds.
-    return 3 + 1.4 * fitted + 1
+    # Two trained candidates and two mixtures, then predicting once more and trying thresholds.
+    return 4 + 1.4 * fitted + 1
 
 
 def _fitted_regions(
@@ -110,28 +111,38 @@ def _cells(count: int) -> str:
     return "cell" if count == 1 else "cells"
 
 
-def _trained_weights(run: Optimization, base: Model | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the weights worth judging: last and best average, and the base mixed with the last.
+def _candidates(
+    run: Optimization,
+    base: Candidate | None,
+    judged: Callable[[str, Weights], Candidate],
+    *,
+    held_back: bool,
+) -> list[Candidate]:
+    """Return what may be delivered: base, last and best average, and base and last one mixed.
 
     The best average is the best on a handful of cells, early and by chance as often as not; mixed
-    with the base it does less well elsewhere than the last one.
+    with the base it does less well elsewhere than the last one. Without a base and a step it is
+    what training started from.
     """
-    found: list[tuple[str, dict[str, Any]]] = []
-    if run.step == 0:
-        return found
+    found = [base] if base is not None else []
     last = {name: value.cpu() for name, value in run.average.items()}
-    if _is_finite(last):
-        found.append(("tuned", last))
+    if run.step and _is_finite(last):
+        found.append(judged("tuned", last))
         if base is not None:
-            found.append(("mixture", mixture(base.net.state_dict(), last, MIXTURE)))
-    if run.best_quality is not None:
+            start = base.weights
+
+            def mixed(share: float) -> Candidate:
+                return judged("mixture", mixture(start, last, share))
+
+            found.append(best_mixture(base, mixed, held_back=held_back))
+    if run.step and run.best_quality is not None:
         best = {name: value.cpu() for name, value in run.best.items()}
         if _is_finite(best):
-            found.append(("tuned", best))
-    return found
+            found.append(judged("tuned", best))
+    return found or [judged("start", run.start.net.state_dict())]
 
 
-def _is_finite(weights: dict[str, Any]) -> bool:
+def _is_finite(weights: Weights) -> bool:
     return all(bool(np.isfinite(value.numpy()).all()) for value in weights.values())
 
 
