@@ -23,7 +23,7 @@ from napari_unet.core.model import Model
 from napari_unet.core.model_file import load_model, load_tensors
 from napari_unet.core.planes import as_plane
 from napari_unet.core.prediction import Predictor, predict
-from napari_unet.core.settings import InstanceSettings
+from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.unet import UNet
 
 logger = logging.getLogger("evaluate_base")
@@ -78,9 +78,14 @@ class Tally:
         return self.counts[threshold][0] / max(1, sum(self.counts[threshold]))
 
 
-def evaluate(model: Model, items: list[AnnotatedImage], ways: tuple[str, ...]) -> dict[str, Tally]:
+def evaluate(
+    model: Model,
+    items: list[AnnotatedImage],
+    ways: tuple[str, ...],
+    tiles: TileSettings | None = None,
+) -> dict[str, Tally]:
     """Segment each image in each way and pool the matches per ``kind / way``."""
-    predictor = Predictor(model)
+    predictor = Predictor(model, tiles)
     tallies: dict[str, Tally] = defaultdict(Tally)
     for item in items:
         plane = as_plane(item.image)
@@ -110,6 +115,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
     parser.add_argument("--ways", nargs="+", default=["true size", "estimated"])
     parser.add_argument("--most", type=int, default=1000, help="images per kind")
+    parser.add_argument("--views", type=int, default=1, help="mean over so many views: 1, 4 or 8")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
@@ -119,8 +125,9 @@ def main() -> None:
     for kind in options.kinds:
         of_kind = [item for item in held if item.kind == kind]
         items += of_kind[:: max(1, len(of_kind) // options.most)]
+    tiles = TileSettings(views=options.views)
     print(f"{'kind / diameter':34} AP50  AP75")
-    for name, tally in evaluate(model, items, tuple(options.ways)).items():
+    for name, tally in evaluate(model, items, tuple(options.ways), tiles).items():
         print(f"{name:34} {tally.average_precision(0.5):.3f} {tally.average_precision(0.75):.3f}")
 
 

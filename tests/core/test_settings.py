@@ -116,8 +116,9 @@ def test_every_field_has_what_a_form_needs(cls: type[Settings], info: FieldInfo)
     assert info.help.endswith(".")
     assert info.type in (int, float, bool, str)
     assert info.default == getattr(cls(), info.name)
-    assert (info.choices is not None) == (info.type is str)
-    if info.type in (int, float):
+    assert info.choices is None or all(type(choice) is info.type for choice in info.choices)
+    assert info.choices is not None or info.type is not str
+    if info.type in (int, float) and info.choices is None:
         assert info.minimum is not None, "a number without a lower bound"
 
 

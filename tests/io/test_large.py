@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -157,6 +158,18 @@ def test_other_thresholds_do_not_use_what_was_kept_for_these(
     np.testing.assert_array_equal(
         labels_of(path), segment(model, image, diameter=None, settings=TILES, instances=other)
     )
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_other_views_do_not_use_what_was_predicted_with_one(
+    model: Model, image: np.ndarray, tmp_path: Path, views: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.zarr"
+    stopped_after(4, model, image, path)
+    with caplog.at_level(logging.INFO):
+        run(model, image, path, settings=TileSettings(tile=32, views=views))
+    assert ("belongs to another job" in caplog.text) == (views == 8)
+    assert ("Going on" in caplog.text) == (views == 1)
 
 
 def test_an_older_result_stays_until_the_new_one_is_complete(

@@ -115,14 +115,16 @@ def _converter(info: FieldInfo, choices: list[Any] | None) -> Callable[[str], An
     def convert(text: str) -> Any:
         if info.optional and text.lower() == "none":
             return None
+        if choices is not None:
+            named = {_spelled(choice): choice for choice in choices}
+            if text not in named:
+                raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(named)}")
+            return named[text]
         try:
             value = info.type(text)
         except ValueError:
             kind = "whole number" if info.type is int else "number"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from None
-        if choices is not None and value not in choices:
-            allowed = ", ".join(map(_spelled, choices))
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {allowed}")
         try:
             info.check(value)
         except SettingsError as error:

@@ -26,6 +26,7 @@ from napari_unet.core.resampling import PixelSource, ResampledPlane, check_facto
 from napari_unet.core.settings import TileSettings
 from napari_unet.core.tile_run import Focus, TileRun
 from napari_unet.core.tiling import Box
+from napari_unet.core.views import AveragedNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,12 @@ class Predictor:
         self.model = model
         self.settings = settings
         self.device: Device = choose_device(settings.device)
-        self.network = InferenceNetwork(
-            model.net, self.device.device, half=settings.precision == "half"
-        )
+        device, half = self.device.device, settings.precision == "half"
+        self.network: InferenceNetwork
+        if settings.views == 1:
+            self.network = InferenceNetwork(model.net, device, half)
+        else:
+            self.network = AveragedNetwork(model.net, device, half, views=settings.views)
 
 
 @dataclass(frozen=True)

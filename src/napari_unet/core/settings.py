@@ -344,7 +344,7 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True)
 class TileSettings(Settings):
-    """How a prediction is cut into tiles; never changes its result."""
+    """How a prediction is computed. Tiles never change its result."""
 
     tile: int | None = setting(
         None, "Side of a tile (default: from free memory).", minimum=8, maximum=16384, unit="px"
@@ -352,6 +352,11 @@ class TileSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute.")
     precision: Literal["float32", "half"] = setting(
         "float32", "'half' is faster on CUDA, within 1 % of the probabilities.", expert=True
+    )
+    views: Literal[1, 4, 8] = setting(
+        1,
+        "Mean over 4 mirrored, or 8 mirrored and turned views: a little better, as many times "
+        "slower.",
     )
 
 

@@ -220,6 +220,7 @@ class _LargeRun:
             "type": str(np.dtype(self._plane.array.dtype)),
             "intensities": [self._scale.offset.tolist(), self._scale.gain.tolist()],
             "factor": self._chosen.factor,
+            "views": self._predictor.settings.views,
             "thresholds": asdict(self._thresholds),
             "block": self._block,
         }

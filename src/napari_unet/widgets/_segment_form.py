@@ -173,6 +173,7 @@ class SegmentOptions(QWidget):
             words={
                 "device": {"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple"},
                 "precision": {"float32": "full", "half": "half (CUDA)"},
+                "views": {1: "one", 4: "mean of 4", 8: "mean of 8"},
             },
             starts={"tile": 512},
             fold=False,
