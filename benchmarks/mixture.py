@@ -96,7 +96,7 @@ def delivered_with(share: float, *arguments: Any) -> Delivery:
 
     with (
         mock.patch.object(delivery, "margin", margin),
-        mock.patch.object(fine_tuning, "SHARES", (share,) * 3),
+        mock.patch.multiple(fine_tuning, MIXTURE=share, CAUTIOUS_MIXTURE=share),
     ):
         return delivery.deliver(*arguments)
 

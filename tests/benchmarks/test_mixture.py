@@ -23,9 +23,9 @@ def test_results_come_back_from_the_file(tmp_path: Path) -> None:
 
 
 def all_shares(base: Mixed, **changed: int) -> list[Mixed]:
-    """Return one case; the loss falls with the share, so 0.5 is chosen."""
-    found = [replace(base, share=share, loss=1 - share) for share in SHARES]
-    return [replace(one, **changed) if one.share == 0.5 else one for one in found]
+    """Return one case; the loss rises with the share, so 0.2 is chosen."""
+    found = [replace(base, share=share, loss=1 + share) for share in SHARES]
+    return [replace(one, **changed) if one.share == 0.2 else one for one in found]
 
 
 def test_changes_are_those_of_the_same_case() -> None:
@@ -33,7 +33,7 @@ def test_changes_are_those_of_the_same_case() -> None:
     report = text(
         [*all_shares(BASE, tp50=60, fn50=15), *all_shares(other, tp50=80, fn50=20)],
     )
-    for name in ("0.5", "chosen by the loss"):
+    for name in ("0.2", "chosen by the loss"):
         line = next(line for line in report.splitlines() if line.startswith(f"| {name} |"))
         assert line == f"| {name} | -0.050 | -0.200 | 1 | 1 | +0.000 |"
     assert "| 0.7 | +0.000 | +0.000 | 0 | 0 | +0.000 |" in report
@@ -51,12 +51,12 @@ def test_a_share_is_delivered_whatever_the_guard_says(
             name: delivery.margin(name, 1.0, held_back=True)
             for name in ("base", "mixture", "tuned")
         }
-        asked.update(share=fine_tuning.SHARES, first=min(margins, key=margins.__getitem__))
+        asked.update(share=fine_tuning.MIXTURE, first=min(margins, key=margins.__getitem__))
         return arguments[0]
 
-    before = delivery.margin, fine_tuning.SHARES
+    before = delivery.margin, fine_tuning.MIXTURE
     monkeypatch.setattr(delivery, "deliver", deliver)
     assert delivered_with(share, "model") == "model"
     assert asked["first"] == {0.0: "base", 1.0: "tuned"}.get(share, "mixture")
-    assert asked["first"] != "mixture" or asked["share"] == (share,) * 3
-    assert (delivery.margin, fine_tuning.SHARES) == before
+    assert asked["first"] != "mixture" or asked["share"] == share
+    assert (delivery.margin, fine_tuning.MIXTURE) == before

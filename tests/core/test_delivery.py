@@ -14,7 +14,7 @@ import torch
 
 from napari_unet.core import delivery, judging, training
 from napari_unet.core.events import Scores, TrainingStep
-from napari_unet.core.fine_tuning import SHARES, Candidate
+from napari_unet.core.fine_tuning import MIXTURE, Candidate
 from napari_unet.core.judging import quality
 from napari_unet.core.model import Model
 from napari_unet.core.training import iter_training
@@ -55,7 +55,7 @@ def test_the_base_is_mixed_with_what_training_reached_in_the_end(held_back: bool
         found = delivery._candidates(run, base, judged, held_back=held_back)
         return [(one.name, float(next(iter(one.weights.values()), [nan])[0])) for one in found]
 
-    mixed = ("mixture", pytest.approx(2 * SHARES[1]))
+    mixed = ("mixture", pytest.approx(2 * MIXTURE))
     assert candidates(base) == [("base", 0.0), ("tuned", 2.0), mixed, ("tuned", 4.0)]
     assert candidates(None) == [("tuned", 2.0), ("tuned", 4.0)]
     run.average = weights(nan)

@@ -97,7 +97,7 @@ def _judged_on(data: PreparedData, settings: TrainSettings) -> str:
 def cost_in_judgements(data: PreparedData, regions: Sequence[JudgedRegion]) -> float:
     """Return how many times as long :func:`deliver` takes as judging one model on ``regions``."""
     fitted = _cost(_fitted_regions(data, regions, _MOST_FITTED_PIXELS)) / _cost(regions)
-    # Two trained candidates and two mixtures, then predicting once more and trying thresholds.
+    # Two trained candidates and up to two mixtures, then predicting again to try thresholds.
     return 4 + 1.4 * fitted + 1
 
 
