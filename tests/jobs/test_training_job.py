@@ -175,6 +175,36 @@ def test_stopping_delivers_and_saves_the_best_so_far(pair: TrainingPair, tmp_pat
     assert path.exists()
 
 
+@pytest.mark.parametrize("moment", [TrainingStarted, TrainingStep, TrainingFinished])
+def test_closing_the_viewer_saves_what_was_learned(
+    pair: TrainingPair, tmp_path: Path, moment: type
+) -> None:
+    """The channel is closed at any moment: the generator is left at its last event."""
+    token = CancelToken()
+    path = tmp_path / "closed.safetensors"
+    settings = replace(SMALL, steps=2 if moment is TrainingFinished else 100_000)
+    job = training_job([pair], settings, None, save_to=path, name="closed", cancelled=token)
+    for event in job:
+        if isinstance(event, moment):
+            break
+    token.cancel()
+    job.close()
+    assert path.exists() is (moment is not TrainingStarted)
+    if path.exists():
+        assert load_model(path).name == "closed"
+
+
+def test_a_job_that_is_dropped_without_being_stopped_trains_no_further(
+    pair: TrainingPair, tmp_path: Path
+) -> None:
+    path = tmp_path / "dropped.safetensors"
+    settings = replace(SMALL, steps=100_000)
+    job = training_job([pair], settings, None, save_to=path, cancelled=CancelToken())
+    assert any(isinstance(event, TrainingStep) for event in job)
+    job.close()
+    assert not path.exists()
+
+
 def test_a_model_that_cannot_be_written_is_still_delivered(
     pair: TrainingPair, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.errors import UNetError
-from napari_unet.core.events import TrainingFinished, TrainingStarted, Validation
+from napari_unet.core.events import TrainingFinished, TrainingStarted, TrainingStep, Validation
 from napari_unet.core.settings import TileSettings, TrainSettings
 from napari_unet.jobs.warm_up import DeviceFound
 
@@ -94,7 +94,8 @@ def training_job(
     name
         Name of the new model.
     cancelled
-        Ends the training in order; the best model so far is delivered and written.
+        Ends the training in order; the best model so far is delivered and written, also when
+        nobody listens any more (the viewer was closed).
 
     Yields
     ------
@@ -112,36 +113,95 @@ def training_job(
 
     device = choose_device(settings.device)
     yield DeviceFound(device.name, device.reason)
-    start, spent = time.perf_counter(), 0.0
-    finished: TrainingFinished | None = None
-    diameter: float | None = None
-    for event in iter_training(pairs, settings, base, resume=resume, cancelled=cancelled):
-        if isinstance(event, TrainingFinished):
-            if name:
-                event = replace(event, model=event.model.with_name(name))
-            finished = event
-        elif isinstance(event, TrainingStarted):
-            diameter = event.diameter
-        yield event
-        if not isinstance(event, Validation) or view is None:
-            continue
-        if cancelled is not None and cancelled():
-            continue
-        if spent > PREVIEW_SHARE * (time.perf_counter() - start):
-            continue
-        before = time.perf_counter()
-        preview = _preview(event.model, event.step, view, diameter, settings.device, cancelled)
-        spent += time.perf_counter() - before
-        if preview is not None:
-            yield preview
-    if finished is not None and save_to is not None:
-        yield _save(finished.model, save_to)
+    events = iter_training(pairs, settings, base, resume=resume, cancelled=cancelled)
+    run = _Run(events, view, settings.device, name, cancelled)
+    try:
+        yield from run.tell()
+        finished = run.finished
+        if finished is not None and save_to is not None:
+            yield _save(finished.model, save_to)
+    except GeneratorExit:  # the viewer was closed: nobody listens any more
+        if save_to is not None:
+            run.save_unheard(save_to)
+        raise
     if finished is not None and view is not None and finished.reason != "stopped":
         # What was seen last may be another network than the one that is delivered.
-        last = _preview(finished.model, finished.steps, view, diameter, settings.device, cancelled)
+        last = run.preview(finished.model, finished.steps)
         if last is not None:
             yield last
     return finished
+
+
+class _Run:
+    """The events of one training, with previews in between."""
+
+    def __init__(
+        self,
+        events: Iterator[Any],
+        view: Callable[[int], View | None] | None,
+        device: Literal["auto", "cpu", "cuda", "mps"],
+        name: str | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        self.finished: TrainingFinished | None = None
+        self._events = events
+        self._view = view
+        self._device = device
+        self._name = name
+        self._cancelled = cancelled
+        self._diameter: float | None = None
+        self._learned = False
+        self._start, self._spent = time.perf_counter(), 0.0
+
+    def tell(self) -> Generator[Any, None, None]:
+        """Yield what happens, and previews while there is time for them."""
+        for event in self._events:
+            yield self._take(event)
+            if isinstance(event, Validation) and self._time_to_look():
+                before = time.perf_counter()
+                preview = self.preview(event.model, event.step)
+                self._spent += time.perf_counter() - before
+                if preview is not None:
+                    yield preview
+
+    def save_unheard(self, path: Path) -> None:
+        """End a training that was stopped in order, and write the best model so far."""
+        if not (self._learned and self._stopped()):
+            return
+        for event in self._events:
+            self._take(event)
+        if self.finished is not None:
+            saved = _save(self.finished.model, path)
+            logger.log(
+                logging.WARNING if saved.problem else logging.INFO,
+                "after the viewer was closed: %s",
+                saved.problem or f"the model was saved as {path}",
+            )
+
+    def preview(self, model: Model, step: int) -> Preview | None:
+        """Return the view as a network segments it; None where there is nothing to show."""
+        if self._view is None:
+            return None
+        return _preview(model, step, self._view, self._diameter, self._device, self._cancelled)
+
+    def _take(self, event: Any) -> Any:
+        """Remember what is needed later; return the event as listeners get it."""
+        if isinstance(event, TrainingFinished):
+            if self._name:
+                event = replace(event, model=event.model.with_name(self._name))
+            self.finished = event
+        elif isinstance(event, TrainingStarted):
+            self._diameter = event.diameter
+        elif isinstance(event, TrainingStep):
+            self._learned = True
+        return event
+
+    def _time_to_look(self) -> bool:
+        share = PREVIEW_SHARE * (time.perf_counter() - self._start)
+        return self._view is not None and not self._stopped() and self._spent <= share
+
+    def _stopped(self) -> bool:
+        return self._cancelled is not None and self._cancelled()
 
 
 def preview_labels(
