@@ -183,15 +183,20 @@ def test_a_number_of_steps_can_be_trained_again(
     viewer: Any,
     cells: tuple[np.ndarray, np.ndarray],
     done: Callable[[], None],
+    tmp_path: Path,
 ) -> None:
     viewer.add_image(cells[0])
     viewer.add_labels(cells[1])
     panel.start()
     done()
     scores = len(panel.plot.scores)
+    first = panel.model
     panel.train_longer()
     done()
     assert panel.error == ""
+    # What went before may have been better: its file stays, and its place in the list.
+    files = {path.stem for path in (tmp_path / "models").iterdir()}
+    assert panel.model is not None and files == {first.name, panel.model.name} and len(files) == 2
     assert len(panel.plot.loss) == 24
     assert len(panel.plot.scores) > scores + 1
 

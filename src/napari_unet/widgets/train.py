@@ -123,7 +123,8 @@ class TrainPanel(Panel):
         self.body.addWidget(self.table)
         self.longer = small_button(
             "Train longer",
-            "Go on with the same cells where training stopped. After painting more, press Train.",
+            "Go on with the same cells where training stopped; the model so far is kept. "
+            "After painting more, press Train.",
         )
         self.longer.clicked.connect(self.train_longer)
         self.save_as = small_button("Save model as…", "Write the model to a file of your choice")
@@ -161,7 +162,7 @@ class TrainPanel(Panel):
             if choice is None:
                 raise InputError("Choose a model to start from.")
             base = self._workshop.ready_model(choice.source)
-            path = new_model_file(pairs[0].name if pairs else "image", models_folder())
+            path = self._new_file(pairs)
             self._begin(_Run(pairs, settings, base, path.stem, path))
 
     def train_longer(self) -> None:
@@ -178,7 +179,14 @@ class TrainPanel(Panel):
                 seconds=last.state.seconds + seconds,
                 steps=None if steps is None else last.state.step + steps,
             )
-            self._begin(dataclasses.replace(last, settings=settings), resume=True)
+            # The model so far may turn out to be the better one: its file stays.
+            path = self._new_file(last.pairs)
+            run = dataclasses.replace(last, settings=settings, name=path.stem, path=path)
+            self._begin(run, resume=True)
+
+    @staticmethod
+    def _new_file(pairs: Sequence[TrainingPair]) -> Path:
+        return new_model_file(pairs[0].name if pairs else "image", models_folder())
 
     def stop(self) -> None:
         """End soon and keep the best network so far."""
