@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -128,6 +130,56 @@ def test_a_folder_does_not_replace_a_file(tmp_path):
     with pytest.raises(OutputError):
         write()
     assert path.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "細", "🔬"])
+def test_names_as_long_as_the_file_system_allows(tmp_path, letter):
+    name = letter * ((255 - len(".tif")) // len(letter.encode())) + ".tif"
+    path = tmp_path / name
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system allows less")
+    write_text(path, "masks")
+    assert path.read_text(encoding="utf-8") == "masks"
+    with atomic_folder(tmp_path / name.replace(".tif", ".zar")):
+        pass
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+_KILLED = """
+    import os, sys
+    from napari_unet.core.atomic import atomic_file, atomic_folder
+    with atomic_file(sys.argv[1]) as file, atomic_folder(sys.argv[2]) as folder:
+        file.write_bytes(b"half")
+        (folder / "chunk").write_bytes(b"half")
+        if len(sys.argv) > 3:
+            print("waiting", flush=True)
+            sys.stdin.read()
+        os._exit(9)
+"""
+
+
+def test_what_a_killed_program_left_half_written_goes_with_the_next_one(tmp_path):
+    script, folder = tmp_path / "killed.py", tmp_path / "results"
+    script.write_text(textwrap.dedent(_KILLED))
+    folder.mkdir()
+    mine = folder / ".notes.part"
+    mine.touch()
+    command = [sys.executable, str(script), str(folder / "a.tif"), str(folder / "a.zarr")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    alive = subprocess.Popen(
+        [*command, "stay"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with alive:
+        alive.stdout.readline()
+        subprocess.run(command, env=environment, check=False)
+        assert len(list(folder.iterdir())) == 5
+        write_text(folder / "b.txt", "")
+        left = {path for path in folder.iterdir() if path not in (mine, folder / "b.txt")}
+        assert len(left) == 2 and all(f"-{alive.pid}-" in path.name for path in left)
+        alive.stdin.close()
+    assert mine.exists()
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import platform
+import re
 import secrets
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +21,10 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: Seconds for which a folder that failed is watched for files that other threads still add.
 _LATE_WRITES = 1.0
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+#: Bytes of a name that its temporary neighbour repeats; file systems allow 255 for all of it.
+_NAME_BYTES = 80
+#: A temporary neighbour: computer and number of the program that writes it, and a random part.
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
@@ -59,6 +67,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the operating system refuses (no room, not allowed, no such folder).
     """
     target = Path(os.path.realpath(path))
+    _remove_leftovers(target.parent)
     temporary = _neighbour(target, "part")
     try:
         if target.is_dir():
@@ -87,6 +96,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the operating system refuses, or a plain file of that name exists.
     """
     target = Path(os.path.realpath(path))
+    _remove_leftovers(target.parent)
     temporary, old = _neighbour(target, "part"), _neighbour(target, "old")
     try:
         if target.exists() and not target.is_dir():
@@ -143,9 +153,34 @@ def _remove_folder(folder: Path) -> None:
         time.sleep(_LATE_WRITES / 20)
 
 
+@functools.lru_cache(maxsize=64)
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what programs that were killed left half written; once per folder, for speed.
+
+    Only those of this computer can be known to be gone.
+    """
+    import psutil
+
+    with contextlib.suppress(OSError):  # what is wrong with the folder is said when it is used
+        for path in folder.iterdir():
+            found = _TEMPORARY.fullmatch(path.name)
+            if not found or found[1] != _computer() or psutil.pid_exists(int(found[2])):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _computer() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 def _neighbour(target: Path, ending: str) -> Path:
-    # Short enough for file systems with 255 bytes per name, whatever the target is called.
-    return target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.{ending}")
+    # Cut by bytes, in which letters of other scripts and emoji are long.
+    name = target.name.encode(errors="ignore")[:_NAME_BYTES].decode(errors="ignore")
+    writer = f"{_computer()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return target.with_name(f".{name}.{writer}.{ending}")
 
 
 def _flush_to_disk(path: Path) -> None:
