@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from napari_unet.core.errors import InputError
 from napari_unet.io.journal import (
     CHUNK,
+    MAGIC,
     Journal,
     JournalHeader,
     block_of_chunk,
@@ -21,7 +24,7 @@ from napari_unet.io.journal import (
     read_header,
     read_journal,
 )
-from napari_unet.io.journal_folder import new_journal, this_process, unfinished
+from napari_unet.io.journal_folder import elsewhere, new_journal, this_process, unfinished
 
 SHAPE = (2, 300, 520)
 
@@ -189,6 +192,62 @@ def test_foreign_files_are_refused_in_one_sentence(tmp_path: Path, content: byte
     with pytest.raises(InputError):
         read_journal(path)
     assert unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"shape": [-4, 4]},
+        {"shape": [0, 4]},
+        {"shape": [10**12, 10**12]},
+        {"shape": [1e400, 4]},
+        {"shape": [4]},
+        {"shape": [1] * 80},
+        {"process": "12"},
+        {"process": 2**70},
+        {"process_start": None},
+        {"placement": [1, 2]},
+        {"computer": 5},
+        {"name": ["cells"]},
+    ],
+)
+def test_a_damaged_header_is_refused_in_one_sentence(
+    tmp_path: Path, damage: dict[str, object]
+) -> None:
+    text = json.dumps({**json.loads(header((4, 4)).to_json()), **damage}).encode()
+    path = tmp_path / "x.labels-journal"
+    path.write_bytes(MAGIC + struct.pack("<I", len(text)) + text)
+    with pytest.raises(InputError, match=r"journal.*\.$"):
+        read_journal(path)
+    assert unfinished(tmp_path) == [] and elsewhere(tmp_path) == []
+
+
+def test_what_a_newer_program_adds_to_the_header_is_left_out(tmp_path: Path) -> None:
+    text = json.dumps({**json.loads(header((4, 4)).to_json()), "future": [1]}).encode()
+    path = tmp_path / "x.labels-journal"
+    path.write_bytes(MAGIC + struct.pack("<I", len(text)) + text)
+    assert read_header(path) == header((4, 4))
+
+
+def test_a_new_name_and_place_are_in_the_file_and_nothing_is_lost(tmp_path: Path) -> None:
+    labels = np.zeros((40, 300), np.uint16)
+    journal = new_journal(tmp_path, header(labels.shape, "uint16"))
+    labels[3, 3], labels[9, 299] = 5, 6
+    journal.mark_all()
+    journal.flush(labels)
+    journal.describe(name="renamed", placement={"scale": [2.0, 2.0]})
+    labels[20, 280] = 7
+    journal.mark_all()
+    journal.flush(labels)
+    recovered = read_journal(journal.path)
+    assert (recovered.header.name, recovered.header.placement) == ("renamed", {"scale": [2, 2]})
+    assert np.array_equal(recovered.labels, labels)
+    before = journal.path.stat()
+    journal.describe(name="renamed", placement={"scale": [2.0, 2.0]})
+    assert journal.path.stat().st_ino == before.st_ino
+    journal.close(in_order=True)
+    assert read_journal(journal.path).closed
+    assert list(tmp_path.iterdir()) == [journal.path]
 
 
 @given(

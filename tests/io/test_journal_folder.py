@@ -85,6 +85,20 @@ def test_tidy_keeps_the_newest_and_the_unfinished(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {journals[i].path.name for i in (0, 1, 5)}
 
 
+def test_tidy_removes_what_a_crash_left_of_a_journal_that_was_rewritten(tmp_path: Path) -> None:
+    mine = new_journal(tmp_path, header())
+    killed = new_journal(tmp_path, header(process=NOBODY))
+    other = new_journal(tmp_path, header(computer="elsewhere"))
+    parts = [Path(f"{journal.path}.new") for journal in (mine, killed, other)]
+    for part in (*parts, tmp_path / f"gone{SUFFIX}.new"):
+        part.touch()
+    tidy(tmp_path)
+    assert set(tmp_path.glob("*.new")) == {parts[0], parts[2]}
+    assert unfinished(tmp_path) == [killed.path]
+    for journal in (mine, killed, other):
+        journal.discard()
+
+
 def test_journals_that_cannot_be_looked_at_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

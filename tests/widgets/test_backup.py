@@ -162,6 +162,26 @@ def test_deleting_the_layer_or_closing_napari_closes_the_journal(
     assert unfinished(journals) == []
 
 
+def test_a_layer_that_is_renamed_and_moved_comes_back_as_it_was_last(
+    session: Session, qtbot: Any
+) -> None:
+    layer = session.annotation
+    layer.paint((20, 20), 1)
+    wait_written(qtbot, session)
+    layer.name = "nuclei of mouse 3"
+    layer.scale, layer.translate = (0.5, 0.25), (7, 9)
+    wait_written(qtbot, session)  # no stroke follows
+    header = read_header(session.backup.journal.path)
+    assert header.name == "nuclei of mouse 3"
+    assert header.placement["scale"] == [0.5, 0.25] and header.placement["translate"] == [7, 9]
+    path = session.backup.journal.path
+    layer.name = "renamed at last"
+    session.viewer.layers.remove(layer)
+    recovered = read_journal(path)
+    assert recovered.header.name == "renamed at last" and recovered.closed
+    assert np.array_equal(recovered.labels, layer.data)
+
+
 @pytest.mark.parametrize("end", ["the layer", "napari"])
 def test_a_stroke_just_before_the_end_is_in_the_file(
     viewer: Any, journals: Path, qtbot: Any, end: str
@@ -322,7 +342,15 @@ def test_an_unreadable_backup_is_left_alone(viewer: Any, journals: Path, qtbot: 
 
 
 @pytest.mark.parametrize(
-    "placement", [{"units": ["passus", "passus"]}, {"scale": 3}, {"future": [1, 2]}]
+    "placement",
+    [
+        {"units": ["passus", "passus"]},
+        {"scale": 3},
+        {"scale": ["a", "b"]},
+        {"affine": "damaged"},
+        {"rotate": [[[1]]]},
+        {"future": [1, 2]},
+    ],
 )
 def test_labels_come_back_also_where_their_place_means_nothing(
     viewer: Any, journals: Path, qtbot: Any, placement: dict[str, Any]

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import struct
 import zlib
@@ -31,11 +32,15 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"napari-unet-journal-1\n"
 SUFFIX = ".labels-journal"
+#: What the name of a file that is being rewritten has more.
+REWRITTEN = ".new"
 #: Side of a chunk along Y and X, in pixels.
 CHUNK = 256
 #: A file is rewritten when it holds this many times what is needed, but not below the least size.
 _SLACK = 4
 _LEAST_BYTES = 8_000_000
+#: Axes that an array can have.
+_MOST_AXES = 32
 _RECORD = struct.Struct("<4sIII")
 _CHUNK_RECORD = b"CHNK"
 _CLOSED_RECORD = b"DONE"
@@ -92,12 +97,38 @@ class JournalHeader:
         try:
             values = json.loads(text)
             values["shape"] = tuple(int(n) for n in values["shape"])
-            header = cls(**values)
-            if np.dtype(header.dtype).kind not in "biu":
-                raise ValueError(header.dtype)
-        except (ValueError, TypeError, KeyError) as error:
+            # A newer program may add some.
+            known = {field.name for field in dataclasses.fields(cls)}
+            header = cls(**{name: value for name, value in values.items() if name in known})
+            header._check()
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise InputError("This journal has no readable header.") from error
         return header
+
+    def _check(self) -> None:
+        """Raise ValueError where damage has made values that no program writes."""
+        texts = (self.name, self.image, self.created, self.computer)
+        pixels = math.prod(self.shape)
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            and isinstance(self.placement, dict)
+            and isinstance(self.process, int)
+            and 0 <= self.process < 2**31
+            and isinstance(self.process_start, (int, float))
+            and 2 <= len(self.shape) <= _MOST_AXES
+            and all(size > 0 for size in self.shape)
+            and np.dtype(self.dtype).kind in "biu"
+            and pixels * np.dtype(self.dtype).itemsize < 2**62
+        )
+        if not sound:
+            raise ValueError("no header of a label array")
 
 
 @dataclass(frozen=True)
@@ -183,8 +214,14 @@ class Journal:
         self._file.flush()
         needed = sum(length for _place, length, _sum in self._written.values())
         if self._file.tell() > max(_LEAST_BYTES, _SLACK * needed):
-            self._rewrite()
+            self._rewrite(self.header)
         return written
+
+    def describe(self, *, name: str, placement: dict[str, Any]) -> None:
+        """Note that the layer was renamed or moved."""
+        header = dataclasses.replace(self.header, name=name, placement=placement)
+        if header != self.header:
+            self._rewrite(header)
 
     def close(self, *, in_order: bool) -> None:
         """Close the file; ``in_order`` notes that the user closed the layer on purpose."""
@@ -213,13 +250,14 @@ class Journal:
         self._file.write(_record(chunk, payload))
         self._written[chunk] = (place, self._file.tell() - place, checksum)
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, header: JournalHeader) -> None:
         """Keep only the latest record of each chunk; the old file stays until the new one is."""
-        fresh = self.path.with_name(self.path.name + ".new")
+        self._file.flush()
+        fresh = self.path.with_name(self.path.name + REWRITTEN)
         kept: dict[ChunkId, tuple[int, int, int]] = {}
         try:
             with self.path.open("rb") as old, fresh.open("wb") as new:
-                new.write(_head(self.header))
+                new.write(_head(header))
                 for chunk, (place, length, checksum) in self._written.items():
                     old.seek(place)
                     kept[chunk] = (new.tell(), length, checksum)
@@ -230,7 +268,7 @@ class Journal:
             raise
         self._file.close()
         fresh.replace(self.path)
-        self._written = kept
+        self.header, self._written = header, kept
         self._file = self.path.open("ab")
 
 
@@ -264,7 +302,10 @@ def read_journal(path: Path) -> Recovered:
                 continue
             block = block_of_chunk(chunk, header.shape)
             target = labels[block]
-            values = np.frombuffer(zlib.decompress(payload), header.dtype)
+            try:
+                values = np.frombuffer(zlib.decompress(payload), header.dtype)
+            except (zlib.error, ValueError):
+                values = np.empty(0, header.dtype)
             if values.size != target.size:
                 logger.warning("%s: a record does not fit its chunk and was left out", path.name)
                 continue

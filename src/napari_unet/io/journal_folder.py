@@ -11,7 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.journal import SUFFIX, Journal, JournalHeader, is_closed, read_header
+from napari_unet.io.journal import (
+    REWRITTEN,
+    SUFFIX,
+    Journal,
+    JournalHeader,
+    is_closed,
+    read_header,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +47,17 @@ def closed_in_order(folder: Path) -> list[Path]:
 
 
 def tidy(folder: Path, *, keep: int = 10) -> None:
-    """Delete all but the newest journals that were closed in order."""
-    for path in closed_in_order(folder)[keep:]:
+    """Delete all but the newest journals that were closed in order, and what a crash left of one.
+
+    Whoever is killed while a journal is rewritten leaves the old one, which counts, and a part of
+    the new one.
+    """
+    parts = [
+        part
+        for part in folder.glob(f"*{SUFFIX}{REWRITTEN}")
+        if not _is_open_somewhere(part.with_suffix(""))
+    ]
+    for path in [*closed_in_order(folder)[keep:], *parts]:
         with contextlib.suppress(OSError):  # somebody else's, or open elsewhere
             path.unlink(missing_ok=True)
 
@@ -91,6 +107,13 @@ def _is_open_elsewhere(path: Path) -> bool:
         return _is_of_another_computer(read_header(path)) and not is_closed(path)
     except InputError:
         return False
+
+
+def _is_open_somewhere(path: Path) -> bool:
+    try:
+        return path.exists() and not (is_closed(path) or _was_cut_off(path))
+    except OSError:
+        return True
 
 
 def _is_of_another_computer(header: JournalHeader) -> bool:

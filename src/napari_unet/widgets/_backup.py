@@ -31,6 +31,8 @@ FLUSH_MS = 700
 FLUSH_SECONDS = 0.02
 #: Longest time, in seconds, for what still waits when its layer or napari is closed.
 LAST_SECONDS = 1.0
+#: What tells where a layer lies.
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 #: Pause before the next round when one was not enough, in milliseconds.
 _NEXT_ROUND_MS = 50
 
@@ -88,7 +90,7 @@ class Backup(QObject):
         for layer, journal in list(self._journals):
             try:
                 if _describes(journal.header, layer):
-                    journal.flush(layer.data, seconds=seconds)
+                    _bring_up_to_date(journal, layer, seconds)
                     continue
             except OSError as error:
                 self._give_up(error)
@@ -114,6 +116,8 @@ class Backup(QObject):
         watcher.replaced.connect(partial(self._on_replaced, layer))
         # A long stroke says nothing of itself before it ends, but what it drew is redrawn.
         connections.connect(layer.events.labels_update, partial(self._on_drawn, layer))
+        for name in ("name", *_PLACE):
+            connections.connect(getattr(layer.events, name), partial(self._on_described, layer))
         self._watched.append((watcher, connections))
 
     def _stop_watching(self, layer: Labels | None = None) -> None:
@@ -193,6 +197,11 @@ class Backup(QObject):
             journal.mark_all()
             self._start_timer()
 
+    def _on_described(self, layer: Labels, _event: Any = None) -> None:
+        """Note a new name or place once the layer rests: dragging it says so all the time."""
+        if self._journal_of(layer) is not None:
+            self._timer.start(FLUSH_MS)
+
     def _start_timer(self) -> None:
         if not self._timer.isActive():
             self._timer.start(FLUSH_MS)
@@ -208,7 +217,7 @@ class Backup(QObject):
         """Write what still waits, the newest first, and close the journal."""
         if _describes(journal.header, layer):
             with contextlib.suppress(OSError):
-                journal.flush(layer.data, seconds=LAST_SECONDS)
+                _bring_up_to_date(journal, layer, LAST_SECONDS)
         self._drop(journal)
 
     def _drop(self, journal: Journal) -> None:
@@ -239,6 +248,11 @@ class Backup(QObject):
 
 def _describes(header: JournalHeader, layer: Labels) -> bool:
     return (tuple(layer.data.shape), str(layer.data.dtype)) == (header.shape, header.dtype)
+
+
+def _bring_up_to_date(journal: Journal, layer: Labels, seconds: float | None) -> None:
+    journal.describe(name=layer.name, placement=placement_of(layer))
+    journal.flush(layer.data, seconds=seconds)
 
 
 def placement_of(layer: Labels) -> dict[str, Any]:

@@ -188,7 +188,8 @@ def add_recovered(session: Session, recovered: Recovered) -> Labels:
     header = recovered.header
     try:
         layer = _layer_of(recovered, **_placement(header))
-    except (ValueError, TypeError) as error:  # written by another napari, or with a user's units
+    # Written by another napari, with a user's units, or damaged.
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         logger.warning("%r was brought back without its place: %s", header.name, error)
         layer = _layer_of(recovered)
     session.viewer.add_layer(layer)
