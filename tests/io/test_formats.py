@@ -19,9 +19,9 @@ from hypothesis.extra import numpy as hnp
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.coco import read_coco, write_coco
 from napari_unet.io.geojson import read_geojson, write_geojson
-from napari_unet.io.grid import Grid
+from napari_unet.io.grid import Grid, unit_ratio
 from napari_unet.io.imagej_roi import read_imagej_rois, write_imagej_rois
-from napari_unet.io.masks_tiff import write_annotation, write_masks
+from napari_unet.io.masks_tiff import read_masks, write_annotation, write_masks
 from napari_unet.io.measurements import read_measurements
 from napari_unet.io.ome_zarr import open_image, read_ome_zarr, write_ome_zarr
 from napari_unet.io.registry import write_labels
@@ -84,6 +84,32 @@ def test_tiff_of_a_stack_in_several_units(tmp_path):
         entries = tiff.imagej_metadata
     assert entries["spacing"] == pytest.approx(0.2)
     assert entries["finterval"] == 300
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "kept"),
+    [(1e-10, "meter", "micrometer"), (5e9, "nanometer", "micrometer"), (5e-10, "meter", "meter")],
+)
+def test_pixel_sizes_that_tiff_cannot_hold_are_written_in_another_unit(tmp_path, size, unit, kept):
+    """Electron microscopes tell meters."""
+    grid = Grid.of(
+        3, scale=(3 * size, size, 2 * size), translate=(0, size * 7, 0), units=[unit] * 3
+    )
+    write_masks(tmp_path / "a.tif", np.ones((2, 4, 5), int), grid=grid)
+    found = read_masks(tmp_path / "a.tif").grid
+    ratio = unit_ratio(unit, kept)
+    assert found.units == (kept,) * 3
+    np.testing.assert_allclose(found.scale, np.array(grid.scale) * ratio, rtol=1e-6)
+    np.testing.assert_allclose(found.translate, np.array(grid.translate) * ratio, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30, np.inf])
+@pytest.mark.parametrize("unit", ["", "nanometer"])
+def test_pixel_sizes_that_no_unit_brings_into_tiff_are_one_sentence(tmp_path, size, unit):
+    grid = Grid.of(2, scale=(1, size), units=[unit] * 2)
+    with pytest.raises(InputError, match=r"^A TIFF file cannot hold a pixel size of .*OME-Zarr\.$"):
+        write_masks(tmp_path / "a.tif", np.ones((4, 5), int), grid=grid)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

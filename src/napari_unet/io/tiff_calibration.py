@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from napari_unet.io.grid import Grid, unit_name, unit_ratio
+from napari_unet.core.errors import InputError
+from napari_unet.io.grid import Grid, unit_name, unit_ratio, unit_symbol
 
 _CENTIMETER = 3
+#: Pixel sizes that a ratio of two 32-bit numbers holds with all the digits that matter.
+_SMALLEST, _LARGEST = 2.0**-31, 2.0**31
+#: Where a size is beyond, the first of these in which it is not; ImageJ knows them all.
+_OTHER_UNITS = ("micrometer", "nanometer", "millimeter", "meter")
 
 
 @dataclass
@@ -69,7 +74,13 @@ def imagej_metadata(grid: Grid) -> tuple[dict[str, Any], tuple[float, float]]:
     """Return ImageJ's entries and the resolution tags (pixels per unit, X first) for a grid.
 
     ImageJ holds one unit for X, Y and Z, seconds for T, and an origin in pixels.
+
+    Raises
+    ------
+    InputError
+        If the file cannot hold the pixel size, in whatever unit.
     """
+    grid = _in_a_unit_that_fits(grid)
     at = {letter: i for i, letter in enumerate(grid.axes)}
     unit = grid.unit
     entries: dict[str, Any] = {"unit": "micron" if unit == "micrometer" else unit or "pixel"}
@@ -85,6 +96,26 @@ def imagej_metadata(grid: Grid) -> tuple[dict[str, Any], tuple[float, float]]:
             origin = -grid.translate[at[letter]] / grid.scale[at[letter]]
             entries[f"{letter.lower()}origin"] = origin
     return entries, (1 / grid.scale[-1], 1 / grid.scale[-2])
+
+
+def _in_a_unit_that_fits(grid: Grid) -> Grid:
+    """Return the grid, its planes in another unit where their pixel size is too small or large."""
+    sizes = grid.scale[-2:]
+    for unit in (grid.unit, *_OTHER_UNITS):
+        ratio = unit_ratio(grid.unit, unit)
+        if ratio is None or not all(_SMALLEST <= size * ratio <= _LARGEST for size in sizes):
+            continue
+        return replace(
+            grid,
+            scale=(*grid.scale[:-2], *(size * ratio for size in sizes)),
+            translate=(*grid.translate[:-2], *(at * ratio for at in grid.translate[-2:])),
+            units=(*grid.units[:-2], *((unit, unit) if grid.unit else grid.units[-2:])),
+        )
+    size = f"{sizes[0]:g} x {sizes[1]:g} {unit_symbol(grid.unit)}".strip()
+    raise InputError(
+        f"A TIFF file cannot hold a pixel size of {size}; correct the pixel size of the image, or "
+        "choose OME-Zarr."
+    )
 
 
 def _pixel_sizes(page: Any) -> dict[str, float]:
