@@ -139,6 +139,34 @@ def test_what_the_dialog_did_not_ask_about_is_asked_before_it_is_replaced(
     assert (tmp_path / "mine.tif").stat().st_size > 1000
 
 
+def test_several_files_are_asked_about_in_one_question(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine.tif", "mine_measurements.csv"):
+        (tmp_path / name).write_text("hours of work")
+    asked = []
+
+    def question(_parent: Any, _title: str, text: str) -> Any:
+        asked.append(text)
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
+    panel.ask_where()
+    done()
+    assert asked == ["mine.tif and mine_measurements.csv exist already. Replace them?"]
+
+
+def test_a_name_that_is_too_long_is_said_in_one_sentence(
+    panel: ExportPanel, done: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = str(tmp_path / ("cells " * 50))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (chosen, ""))
+    panel.ask_where()
+    done()
+    assert panel.error.endswith("its name is too long; choose a shorter one.")
+
+
 def test_an_unwritable_place_is_said_in_one_sentence(
     panel: ExportPanel, done: Callable[[], None], tmp_path: Path
 ) -> None:

@@ -32,17 +32,17 @@ def new_model_file(image_name: str, folder: Path, now: datetime | None = None) -
     stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
     path = folder / f"{stem}_{stamp}.safetensors"
     number = 2
-    while _exists(path):
+    while is_there(path):
         path = folder / f"{stem}_{stamp}_{number}.safetensors"
         number += 1
     return path
 
 
-def _exists(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether there is such a file; what stands in the way is said when it is written."""
     try:
         return path.exists()
-    except OSError:  # the folder may not be read
+    except OSError:  # the folder may not be read, or the name is too long
         return False
 
 

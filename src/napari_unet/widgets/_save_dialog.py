@@ -7,6 +7,8 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+from napari_unet.widgets._places import is_there
+
 
 def with_ending(path: str | Path, endings: Sequence[str]) -> Path:
     """Return the path with the first of these endings, unless its name has one of them."""
@@ -32,8 +34,10 @@ def ask_for_file(
 
 def may_replace(parent: QWidget, title: str, files: Iterable[Path], asked: Path) -> bool:
     """Ask about files that will be replaced, but for the one that the dialog has asked about."""
-    names = " and ".join(file.name for file in files if file != asked and file.exists())
+    names = [file.name for file in files if file != asked and is_there(file)]
     if not names:
         return True
-    answer = QMessageBox.question(parent, title, f"{names} exists already. Replace it?")
+    one = len(names) == 1
+    question = f"exist{'s' if one else ''} already. Replace {'it' if one else 'them'}?"
+    answer = QMessageBox.question(parent, title, f"{' and '.join(names)} {question}")
     return bool(answer == QMessageBox.StandardButton.Yes)

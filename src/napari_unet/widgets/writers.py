@@ -8,6 +8,7 @@ from typing import Any
 from napari_unet.core.errors import OutputError
 from napari_unet.io.grid import Grid
 from napari_unet.io.registry import Export, format_named
+from napari_unet.widgets._places import is_there
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -96,7 +97,7 @@ def _write(name: str, path: str, export: Export) -> list[str]:
     """
     chosen, asked = format_named(name), Path(path)
     target = chosen.with_ending(asked)
-    if target != asked and target.exists():
+    if target != asked and is_there(target):
         raise OutputError(f"{target.name!r} exists already; type its whole name to replace it.")
     chosen.write(target, export)
     return [str(target)]
