@@ -188,12 +188,12 @@ def test_masks_that_are_saved_are_told_when_the_table_is_not(
     assert panel.status == f"Saved cells.tif in {tmp_path}."
 
 
-def test_stop_is_answered_at_once_and_ends_after_the_file(
+def test_stop_is_answered_at_once_and_keeps_the_files_that_are_complete(
     panel: ExportPanel, done: Callable[[], None], tmp_path: Path
 ) -> None:
     panel.save(tmp_path / "cells.tif")
     panel.stop()
-    assert panel.status.startswith("Stopping after the file")
+    assert panel.status.startswith("Stopping; files that are complete stay")
     done()
     assert panel.error == ""
     assert not (tmp_path / "cells_measurements.csv").exists()

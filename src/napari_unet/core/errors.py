@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class UNetError(Exception):
     """Base of all errors this package raises on purpose."""
@@ -31,6 +33,13 @@ class OutputError(UNetError):
     """A result cannot be written."""
 
 
+class StoppedError(UNetError):
+    """Somebody asked to stop; nothing is left half done."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped as asked.")
+
+
 class DeviceMemoryError(UNetError):
     """Not even the smallest tile or batch fits into the device's memory."""
 
@@ -41,6 +50,12 @@ class TrainingError(UNetError):
 
 class PredictionError(UNetError):
     """The network could not be evaluated."""
+
+
+def stop_if(cancelled: Callable[[], bool] | None) -> None:
+    """Raise :class:`StoppedError` when somebody asked to stop; None never does."""
+    if cancelled is not None and cancelled():
+        raise StoppedError
 
 
 def first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.atomic import write_text
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, stop_if
 from napari_unet.io.outlines import paint
 from napari_unet.io.stacks import label_planes, object_numbers
 
 
-def write_coco(path: str | Path, labels: Any, *, image_name: str = "image") -> None:
+def write_coco(
+    path: str | Path,
+    labels: Any,
+    *,
+    image_name: str = "image",
+    cancelled: Callable[[], bool] | None = None,
+) -> None:
     """Write all objects of an image as COCO annotations.
 
     Each annotation has its area, its bounding box ``[x, y, width, height]`` and its mask as
@@ -31,21 +37,26 @@ def write_coco(path: str | Path, labels: Any, *, image_name: str = "image") -> N
         Whole numbers ``(..., Y, X)``; background is 0 or negative.
     image_name
         ``file_name`` of the image.
+    cancelled
+        Asked while the file is written.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing file is left as it was.
+    StoppedError
+        If ``cancelled`` says so; an existing file is left as it was.
     InputError
         If the labels are not whole numbers.
     """
     images: list[dict[str, Any]] = []
     annotations: list[str] = []
-    for index, plane in label_planes(labels):
+    for index, plane in label_planes(labels, cancelled):
         entry: dict[str, Any] = {"id": len(images) + 1, "file_name": image_name}
         entry |= {"height": plane.shape[0], "width": plane.shape[1]}
         images.append(entry | ({"plane": list(index)} if index else {}))
         for annotation in _annotations(plane):
+            stop_if(cancelled)
             number = len(annotations) + 1 if index else annotation["label"]
             whole = {"id": number, "image_id": len(images), "category_id": 1, **annotation}
             annotations.append(json.dumps(whole, separators=(",", ":")))

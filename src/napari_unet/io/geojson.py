@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ def write_geojson(
     *,
     grid: Grid | None = None,
     object_type: Literal["detection", "annotation", "cell"] = "detection",
+    cancelled: Callable[[], bool] | None = None,
 ) -> None:
     """Write all objects as one FeatureCollection.
 
@@ -45,11 +46,15 @@ def write_geojson(
         Axes (so that objects stand on their z-slice and time point), pixel size and position.
     object_type
         What the objects become in QuPath.
+    cancelled
+        Asked while the file is written.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing file is left as it was.
+    StoppedError
+        If ``cancelled`` says so; an existing file is left as it was.
     InputError
         If the labels are not whole numbers.
     """
@@ -65,7 +70,7 @@ def write_geojson(
     }
     features = ",\n".join(
         json.dumps(feature, separators=(",", ":"))
-        for feature in _features(labels, grid, object_type)
+        for feature in _features(labels, grid, object_type, cancelled)
     )
     head = f'{{"type":"FeatureCollection","{_MEMBER}":{json.dumps(about)},"features":[\n'
     write_text(path, f"{head}{features}\n]}}\n")
@@ -120,10 +125,12 @@ def read_geojson(
     return labels, grid
 
 
-def _features(labels: Any, grid: Grid, object_type: str) -> Iterator[dict[str, Any]]:
-    for index, plane in label_planes(labels):
+def _features(
+    labels: Any, grid: Grid, object_type: str, cancelled: Callable[[], bool] | None
+) -> Iterator[dict[str, Any]]:
+    for index, plane in label_planes(labels, cancelled):
         place = positions(grid, index)
-        for outline in outlines(plane):
+        for outline in outlines(plane, cancelled):
             geometry = _geometry(outline)
             if place:
                 geometry["plane"] = {"c": place.get("C", -1), "z": place.get("Z", 0)}

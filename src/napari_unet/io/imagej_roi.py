@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 _OUR_NAME = re.compile(r"(\d+)(?:_[tczq]\d+)*")
 
 
-def write_imagej_rois(path: str | Path, labels: Any, *, grid: Grid | None = None) -> None:
+def write_imagej_rois(
+    path: str | Path,
+    labels: Any,
+    *,
+    grid: Grid | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> None:
     """Write all objects into one zip file for ImageJ's ROI Manager.
 
     Parameters
@@ -38,11 +44,15 @@ def write_imagej_rois(path: str | Path, labels: Any, *, grid: Grid | None = None
         Whole numbers ``(..., Y, X)``; background is 0 or negative.
     grid
         Axes, so that ROIs stand on their slice or frame. ROIs themselves are in pixels.
+    cancelled
+        Asked while the file is written.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing file is left as it was.
+    StoppedError
+        If ``cancelled`` says so; an existing file is left as it was.
     InputError
         If the labels are not whole numbers.
     """
@@ -51,10 +61,10 @@ def write_imagej_rois(path: str | Path, labels: Any, *, grid: Grid | None = None
         atomic_file(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for index, plane in label_planes(labels):
+        for index, plane in label_planes(labels, cancelled):
             place = positions(grid, index)
             suffix = "".join(f"_{letter.lower()}{at + 1}" for letter, at in place.items())
-            for outline in outlines(plane):
+            for outline in outlines(plane, cancelled):
                 name = f"{outline.label}{suffix}"
                 archive.writestr(f"{name}.roi", _roi(outline, name, place).tobytes())
 

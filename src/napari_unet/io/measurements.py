@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def measure(
     channel_axis: int | None = None,
     channel_names: Sequence[str] | None = None,
     grid: Grid | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Columns:
     """Measure all objects.
 
@@ -44,6 +45,8 @@ def measure(
         One per channel (default: ``ch1``, ``ch2``, ...).
     grid
         Axes, pixel size, position and unit.
+    cancelled
+        Asked before each plane.
 
     Returns
     -------
@@ -61,13 +64,15 @@ def measure(
     ------
     InputError
         If shapes differ or labels are not whole numbers.
+    StoppedError
+        If ``cancelled`` says so.
     """
     if not hasattr(labels, "shape"):
         labels = np.asarray(labels)
     grid = grid_for(labels, grid)
     channels = _channels(labels.shape, image, channel_axis, channel_names)
     tables = []
-    for index, plane in label_planes(labels):
+    for index, plane in label_planes(labels, cancelled):
         table = measure_plane(plane, grid.plane())
         for name, channel in channels.items():
             pixels = _read_channel(image, index, channel, channel_axis)
@@ -125,6 +130,7 @@ def write_measurements(
     channel_axis: int | None = None,
     channel_names: Sequence[str] | None = None,
     grid: Grid | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> None:
     """Measure all objects (see :func:`measure`) and write the table as CSV.
 
@@ -134,11 +140,16 @@ def write_measurements(
     ------
     OutputError
         If the file cannot be written; an existing file is left as it was.
-    InputError
+    InputError, StoppedError
         As :func:`measure`.
     """
     columns = measure(
-        labels, image, channel_axis=channel_axis, channel_names=channel_names, grid=grid
+        labels,
+        image,
+        channel_axis=channel_axis,
+        channel_names=channel_names,
+        grid=grid,
+        cancelled=cancelled,
     )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from napari_unet.core.atomic import atomic_folder
-from napari_unet.core.errors import InputError, OutputError
+from napari_unet.core.errors import InputError, OutputError, stop_if
 from napari_unet.io.grid import Grid, grid_for, unit_name
 
 NgffVersion = Literal["0.4", "0.5"]
@@ -28,6 +28,7 @@ def write_ome_zarr(
     *,
     grid: Grid | None = None,
     version: NgffVersion = "0.4",
+    cancelled: Callable[[], bool] | None = None,
 ) -> None:
     """Write labels as an OME-Zarr label image, painted background (-1) included.
 
@@ -44,6 +45,8 @@ def write_ome_zarr(
         Axes (of T, C, Z, Y, X), pixel size, position and units.
     version
         Of the specification: 0.4 is Zarr format 2, 0.5 is Zarr format 3.
+    cancelled
+        Asked before each chunk.
 
     Raises
     ------
@@ -51,6 +54,8 @@ def write_ome_zarr(
         If the folder cannot be written, or holds something else; it is left as it was.
     InputError
         If the labels are not whole numbers or have other axes.
+    StoppedError
+        If ``cancelled`` says so; an existing folder is left as it was.
     """
     if not hasattr(labels, "dtype"):
         labels = np.asarray(labels)
@@ -62,7 +67,7 @@ def write_ome_zarr(
         raise InputError(f"OME-Zarr needs axes in the order {_ORDER}, not {grid.axes}.")
     check_replaceable(path)
     with atomic_folder(path) as temporary:
-        _write_pyramid(temporary, labels, grid, version)
+        _write_pyramid(temporary, labels, grid, version, cancelled)
 
 
 def check_replaceable(path: str | Path) -> None:
@@ -155,7 +160,13 @@ def read_ome_zarr(path: str | Path) -> tuple[Any, Grid]:
     return array, grid
 
 
-def _write_pyramid(folder: Path, labels: Any, grid: Grid, version: NgffVersion) -> None:
+def _write_pyramid(
+    folder: Path,
+    labels: Any,
+    grid: Grid,
+    version: NgffVersion,
+    cancelled: Callable[[], bool] | None,
+) -> None:
     import zarr
 
     zarr_format: Literal[2, 3] = 2 if version == "0.4" else 3
@@ -173,6 +184,7 @@ def _write_pyramid(folder: Path, labels: Any, grid: Grid, version: NgffVersion) 
         )
         step = 1 if level == 0 else 2
         for place in _chunks(shape):
+            stop_if(cancelled)
             array[place] = np.asarray(source[_scaled(place, step, source.shape)])
         datasets.append({"path": str(level), "coordinateTransformations": _place(grid, 2**level)})
         if max(shape[-2:]) <= _SMALLEST_LEVEL:

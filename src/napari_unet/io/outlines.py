@@ -8,7 +8,7 @@ a corner are polygons of their own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_unet.core.errors import stop_if
 from napari_unet.core.overlap import as_labels
 
 IntArray = npt.NDArray[np.int64]
@@ -59,21 +60,27 @@ class Outline:
         return tuple(ring for polygon in self.polygons for ring in polygon.rings)
 
 
-def outlines(labels: npt.ArrayLike) -> Iterator[Outline]:
+def outlines(
+    labels: npt.ArrayLike, cancelled: Callable[[], bool] | None = None
+) -> Iterator[Outline]:
     """Yield the outline of each object of a plane, in order of the labels.
 
     Parameters
     ----------
     labels
         Label image ``(Y, X)``; background is 0 or negative.
+    cancelled
+        Asked for each object.
 
     Raises
     ------
     InputError
         If the labels are not whole numbers.
+    StoppedError
+        If ``cancelled`` says so.
     """
     array = as_labels(labels, "labels")
-    loops = _loops(array)
+    loops = _loops(array, cancelled)
     start = 0
     while start < len(loops):
         label = loops[start][0]
@@ -81,6 +88,7 @@ def outlines(labels: npt.ArrayLike) -> Iterator[Outline]:
         while stop < len(loops) and loops[stop][0] == label:
             stop += 1
         rings = [ring for _, vertices in loops[start:stop] for ring in _simple_rings(vertices)]
+        stop_if(cancelled)
         yield Outline(label, _polygons(array, label, rings))
         start = stop
 
@@ -162,7 +170,9 @@ def _paint_polygons(
     labels[np.divmod(target, width)] = np.repeat(label[0::2], length)
 
 
-def _loops(labels: npt.NDArray[Any]) -> list[tuple[int, IntArray]]:
+def _loops(
+    labels: npt.NDArray[Any], cancelled: Callable[[], bool] | None = None
+) -> list[tuple[int, IntArray]]:
     """Return (label, vertices) of each closed walk along pixel edges, sorted by label.
 
     A walk turns right wherever it can; it may come back to a vertex.
@@ -186,6 +196,7 @@ def _loops(labels: npt.NDArray[Any]) -> list[tuple[int, IntArray]]:
     for first in range(len(after)):
         if seen[first]:
             continue
+        stop_if(cancelled)
         begins.append(len(vertices))
         names.append(owners[first])
         edge = first

@@ -27,6 +27,8 @@ class Export:
         Axis of the channels in ``image``.
     name
         Name of the image.
+    cancelled
+        Asked while a file is written; all but plain TIFFs are then left as they were.
     """
 
     labels: Any
@@ -34,6 +36,7 @@ class Export:
     image: Any | None = None
     channel_axis: int | None = None
     name: str = "image"
+    cancelled: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,32 +179,37 @@ def _write_annotation(path: Path, export: Export) -> None:
 def _write_ome_zarr(path: Path, export: Export) -> None:
     from napari_unet.io.ome_zarr import write_ome_zarr
 
-    write_ome_zarr(path, export.labels, grid=export.grid)
+    write_ome_zarr(path, export.labels, grid=export.grid, cancelled=export.cancelled)
 
 
 def _write_imagej_rois(path: Path, export: Export) -> None:
     from napari_unet.io.imagej_roi import write_imagej_rois
 
-    write_imagej_rois(path, export.labels, grid=export.grid)
+    write_imagej_rois(path, export.labels, grid=export.grid, cancelled=export.cancelled)
 
 
 def _write_geojson(path: Path, export: Export) -> None:
     from napari_unet.io.geojson import write_geojson
 
-    write_geojson(path, export.labels, grid=export.grid)
+    write_geojson(path, export.labels, grid=export.grid, cancelled=export.cancelled)
 
 
 def _write_coco(path: Path, export: Export) -> None:
     from napari_unet.io.coco import write_coco
 
-    write_coco(path, export.labels, image_name=export.name)
+    write_coco(path, export.labels, image_name=export.name, cancelled=export.cancelled)
 
 
 def _write_measurements(path: Path, export: Export) -> None:
     from napari_unet.io.measurements import write_measurements
 
     write_measurements(
-        path, export.labels, export.image, channel_axis=export.channel_axis, grid=export.grid
+        path,
+        export.labels,
+        export.image,
+        channel_axis=export.channel_axis,
+        grid=export.grid,
+        cancelled=export.cancelled,
     )
 
 

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, stop_if
 from napari_unet.core.overlap import as_labels
 from napari_unet.core.planes import read_window
 from napari_unet.io.grid import Grid
 
 
-def label_planes(labels: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
+def label_planes(
+    labels: Any, cancelled: Callable[[], bool] | None = None
+) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
     """Yield the index along the leading axes and the labels ``(Y, X)`` of each plane.
 
     Parameters
     ----------
     labels
         Whole numbers ``(..., Y, X)``; only one plane at a time is read from zarr or dask.
+    cancelled
+        Asked before each plane.
 
     Raises
     ------
     InputError
         If there are fewer than 2 axes, or the labels cannot be read or are not whole numbers.
+    StoppedError
+        If ``cancelled`` says so.
     """
     if not hasattr(labels, "shape"):
         labels = np.asarray(labels)
     if len(labels.shape) < 2:
         raise InputError(f"Labels have at least 2 axes (Y and X), not {len(labels.shape)}.")
     for index in np.ndindex(*labels.shape[:-2]):
+        stop_if(cancelled)
         yield index, as_labels(read_window(labels, index, "labels"), "labels")
 
 

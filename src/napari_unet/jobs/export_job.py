@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_unet.core.errors import StoppedError, stop_if
 from napari_unet.io.registry import Export, format_named
 
 
@@ -31,7 +32,7 @@ def export_job(
     targets
         Names of formats, and where to.
     cancelled
-        Asked before each file; a file is never left half written.
+        Asked before and within each file; a file is never left half written.
 
     Returns
     -------
@@ -40,9 +41,11 @@ def export_job(
     """
     written = []
     for name, path in targets:
-        if cancelled is not None and cancelled():
+        try:
+            stop_if(cancelled)
+            format_named(name).write(path, replace(export, cancelled=cancelled))
+        except StoppedError:
             break
-        format_named(name).write(path, export)
         written.append(path)
         yield Written(path)
     return tuple(written)

@@ -138,9 +138,9 @@ class ExportPanel(Panel):
             )
 
     def stop(self) -> None:
-        """End after the file that is being written."""
+        """End soon; a file that was not finished is left as it was before."""
         self.session.jobs.cancel(KEY)
-        self.show_status("Stopping after the file that is being written …")
+        self.show_status("Stopping; files that are complete stay …")
 
     def _targets(self, path: Path) -> list[tuple[str, Path]]:
         """Return the formats and files to write: the chosen one, and the table beside it."""
