@@ -44,3 +44,11 @@ def journals(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     folder = tmp_path_factory.mktemp("journal")
     monkeypatch.setattr(_places, "journal_folder", lambda: folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def saved_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for models: tests do not see the user's."""
+    folder = tmp_path_factory.mktemp("models")
+    monkeypatch.setattr(_places, "models_folder", lambda: folder)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,62 @@ def test_cancelling_the_file_dialog_keeps_one_of_two_files_of_the_same_name(
     chooser.activated.emit(chooser.count() - 1)
     assert "bright (yours)" in [chooser.itemText(k) for k in range(chooser.count())]
     assert chooser.choice.source == str(tmp_path / "monday" / "mine.safetensors")
+
+
+def test_models_that_were_trained_before_are_listed(
+    session: Any, qtbot: Any, bright_model: Model, saved_models: Path
+) -> None:
+    """The next morning nobody knows where the model of yesterday is."""
+
+    def texts() -> list[str]:
+        return [chooser.itemText(k) for k in range(chooser.count())]
+
+    def save(name: str, age: int) -> Path:
+        path = saved_models / f"{name}.safetensors"
+        path.touch()
+        os.utime(path, (10_000 - age, 10_000 - age))
+        return path
+
+    first, second = save("monday", 200), save("friday", 100)
+    save(".half.12-34", 0), (saved_models / "notes.txt").touch()
+    chooser = ModelChooser(session, scratch=True)
+    qtbot.addWidget(chooser)
+    shipped = chooser.choice
+    assert shipped is not None and shipped.source in ("auto", *shipped_names())
+    assert [text for text in texts() if text in ("friday", "monday", "notes")] == [
+        "friday",
+        "monday",
+    ]
+    assert not any("half" in text for text in texts())
+    index = texts().index("monday")
+    chooser.setCurrentIndex(index)
+    chooser.activated.emit(index)
+    assert chooser.choice.source == str(first)
+    # Files come and go while napari is open; what was chosen stays chosen.
+    first.unlink()
+    second.rename(saved_models / "renamed.safetensors")
+    save("bright", 0)
+    session.model = bright_model
+    chooser.showPopup()
+    assert chooser.choice.source == str(first) and texts().count("monday") == 1
+    assert "renamed" in texts() and "friday" not in texts()
+    assert [text for text in texts() if "bright" in text] == ["bright (yours)"]
+    for number in range(20):
+        save(f"many {number}", number)
+    chooser.showPopup()
+    assert sum(text.startswith("many") for text in texts()) == 8
+    chooser.hidePopup()
+
+
+def test_the_file_dialog_opens_where_models_are_saved(
+    session: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, saved_models: Path
+) -> None:
+    chooser = ModelChooser(session)
+    qtbot.addWidget(chooser)
+    asked: list[Any] = []
+    dialog = "napari_unet.widgets.model_chooser.QFileDialog.getOpenFileName"
+    monkeypatch.setattr(dialog, lambda *args: (asked.append(args[2]), ("", ""))[1])
+    chooser.activated.emit(chooser.count() - 1)
+    saved_models.rmdir()
+    chooser.activated.emit(chooser.count() - 1)
+    assert asked == [str(saved_models), ""]

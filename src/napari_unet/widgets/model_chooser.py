@@ -1,14 +1,17 @@
-"""The list of models: shipped ones, the ones trained in this viewer, and any model file."""
+"""The list of models: shipped ones, the ones trained here or earlier, and any model file."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._elided_combo import ElidedComboBox
 from napari_unet.widgets.session import Session
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from napari_unet.core.model import Model
 
 _OPEN = "Open a model file…"
+#: So many of the models that were trained before are listed, the newest first.
+_MOST_SAVED = 8
 SCRATCH = "nothing (train from scratch)"
 BEST = "what fits the cells best"
 MODEL_FILES = "Model files (*.safetensors);;All files (*)"
@@ -65,6 +70,7 @@ class ModelChooser(ElidedComboBox):
         self._take_new = take_new
         self._own: list[ModelChoice] = []
         self._shipped = [ModelChoice(_title(name), name, name) for name in shipped_names()]
+        self._saved: list[ModelChoice] = []
         self._scratch = [ModelChoice(SCRATCH, None, "scratch")] if scratch else []
         if scratch and len(self._shipped) > 1:
             self._shipped.insert(0, ModelChoice(BEST, "auto", "auto"))
@@ -88,9 +94,8 @@ class ModelChooser(ElidedComboBox):
 
     def choose_file(self, path: str | Path) -> None:
         """Add a model file to the list and choose it."""
-        path = Path(path)
-        choice = ModelChoice(path.stem, str(path), str(path))
-        self._own = [choice, *(known for known in self._own if known.key != choice.key)]
+        choice = _in_file(Path(path))
+        self._keep(choice)
         self._fill(choice.key)
         self.model_chosen.emit(choice)
 
@@ -104,14 +109,27 @@ class ModelChooser(ElidedComboBox):
             return
         choice = _trained(model)
         # Training again under the same name replaces the entry, its older weights are let go.
-        self._own = [choice, *(known for known in self._own if known.key != choice.key)]
+        self._keep(choice)
         take = self._take_new or self._chosen == choice.key
         self._fill(choice.key if take else self._chosen or choice.key)
         if take:
             self.model_chosen.emit(choice)
 
+    def showPopup(self) -> None:  # noqa: N802 (Qt's name)
+        """Open the list, with the files that are there now."""
+        self._fill(self._chosen)
+        super().showPopup()
+
+    def _keep(self, choice: ModelChoice) -> None:
+        """Put an entry first in the list, once."""
+        self._own = [choice, *(known for known in self._own if known.key != choice.key)]
+
     def _fill(self, key: str | None) -> None:
-        self._shown = [*self._own, *self._shipped, *self._scratch]
+        listed = {choice.key for choice in self._own}
+        saved = (_in_file(path) for path in saved_models())
+        other = (one for one in saved if not {one.key, f"trained:{one.text}"} & listed)
+        self._saved = list(islice(other, _MOST_SAVED))
+        self._shown = [*self._own, *self._shipped, *self._saved, *self._scratch]
         blocked = self.blockSignals(True)
         self.clear()
         for choice in self._shown:
@@ -135,10 +153,16 @@ class ModelChooser(ElidedComboBox):
 
     def _on_activated(self, index: int) -> None:
         if index < len(self._shown):
+            if self._shown[index] in self._saved:
+                self._keep(self._shown[index])  # whatever becomes of the file
+                self._fill(self._shown[index].key)
+                index = self.currentIndex()
             self._note_choice()
             self.model_chosen.emit(self._shown[index])
             return
-        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILES)
+        folder = _places.models_folder()
+        start = str(folder) if _places.is_there(folder) else ""
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", start, MODEL_FILES)
         if path:
             self.choose_file(path)
         else:
@@ -152,6 +176,20 @@ def shipped_names() -> list[str]:
     folder = Path(str(importlib.resources.files("napari_unet"))) / "models"
     names = [path.stem for path in folder.glob("*.safetensors")]
     return sorted(names, key=lambda name: (name != "nuclei", name))
+
+
+def saved_models() -> list[Path]:
+    """Return the files of the models that were trained before, the newest first."""
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):  # the folder
+        for path in _places.models_folder().glob("[!.]*.safetensors"):
+            with contextlib.suppress(OSError):  # it has just gone
+                found.append((path.stat().st_mtime, path))
+    return [path for _time, path in sorted(found, reverse=True)]
+
+
+def _in_file(path: Path) -> ModelChoice:
+    return ModelChoice(path.stem, str(path), str(path))
 
 
 def _title(name: str) -> str:
