@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 
 import pytest
 
 from napari_unet.cli.options import OptionGroups, given
 from napari_unet.cli.parser import MASK_FORMATS, SHIPPED_MODELS, build_parser
 from napari_unet.cli.train import network_options, train_settings
-from napari_unet.core.errors import InputError
-from napari_unet.core.model_file import list_models
+from napari_unet.core.errors import InputError, ModelFileError
+from napari_unet.core.model_file import list_models, model_header, save_model
 from napari_unet.core.settings import (
     AugmentationSettings,
     InstanceSettings,
@@ -112,6 +113,29 @@ def test_a_bad_option_is_one_sentence(words, said, capsys):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize("kind", ["the model file", "what info prints"])
+def test_a_trained_model_is_a_recipe(tmp_path, bright_model, kind):
+    """Nobody copies a part of one JSON file into another to train again as the panel did."""
+    recipe = dataclasses.replace(TrainSettings(seed=5), network=NetworkSettings(depth=2))
+    model = dataclasses.replace(bright_model, training={"settings": recipe.to_dict()})
+    file = tmp_path / ("m.safetensors" if kind == "the model file" else "m.json")
+    if kind == "the model file":
+        save_model(model, file)
+    else:
+        file.write_text(json.dumps(model_header(model)), encoding="utf-8")
+    assert train_settings(parse_train("--recipe", str(file))) == recipe
+    assert train_settings(parse_train("--recipe", str(file), "--seed", "9")).seed == 9
+
+
+def test_a_model_that_does_not_say_how_it_was_trained_is_no_recipe(tmp_path, bright_model):
+    save_model(bright_model, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match=r"'m.safetensors' does not say how"):
+        train_settings(parse_train("--recipe", str(tmp_path / "m.safetensors")))
+    (tmp_path / "other.safetensors").write_bytes(b"no model")
+    with pytest.raises(ModelFileError, match="is not a model file"):
+        train_settings(parse_train("--recipe", str(tmp_path / "other.safetensors")))
 
 
 def test_a_recipe_saved_on_windows(tmp_path):

@@ -205,8 +205,8 @@ def _add_train(commands: _Commands, show_experts: bool) -> None:
     parser.add_argument(
         "--recipe",
         metavar="FILE",
-        help="settings from a JSON file: any of those that info --json prints under 'settings' "
-        "for a trained model; options given here win",
+        help="settings as in a JSON file: any of those that info --json prints for a trained "
+        "model; or the model file itself; options given here win",
     )
     _add_channel(parser)
     options = _settings(parser, show_experts)

@@ -15,7 +15,7 @@ from napari_unet.cli.images import read_channel
 from napari_unet.cli.options import given
 from napari_unet.cli.parser import AUTO
 from napari_unet.core.errors import InputError
-from napari_unet.core.settings import NetworkSettings, TrainSettings, describe
+from napari_unet.core.settings import NetworkSettings, TrainSettings, describe, recipe_values
 from napari_unet.io.images import ImageFile, file_name_stem, read_labels
 
 #: How the name of a model file ends.
@@ -82,12 +82,7 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
     """Return the settings of the recipe, changed by the options that were given."""
     settings = TrainSettings()
     if options.recipe is not None:
-        path = existing_file(options.recipe)
-        try:
-            text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The recipe {str(path)!r} cannot be read as text.") from error
-        settings = TrainSettings.from_json(text)
+        settings = read_recipe(existing_file(options.recipe))
     if hasattr(options, "steps") and not hasattr(options, "seconds"):
         settings = dataclasses.replace(settings, seconds=None)
     settings = given(options, settings)
@@ -104,6 +99,31 @@ def train_settings(options: argparse.Namespace) -> TrainSettings:
         network=given(options, settings.network),
         augmentation=given(options, settings.augmentation, prefix="augment-"),
     )
+
+
+def read_recipe(path: Path) -> TrainSettings:
+    """Read settings from a JSON file, or those with which a model was trained.
+
+    Raises
+    ------
+    UNetError
+        If the file cannot be read, or holds no settings.
+    """
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        from napari_unet.core.model_file import read_header
+
+        values = read_header(path)
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The recipe {str(path)!r} cannot be read as text.") from error
+        values = recipe_values(text)
+    if isinstance(values, dict) and isinstance(values.get("training"), dict):  # info --json
+        values = values["training"].get("settings")
+        if values is None:
+            raise InputError(f"{path.name!r} does not say how its model was trained.")
+    return TrainSettings.from_dict(values)
 
 
 def network_options(options: argparse.Namespace) -> list[str]:

@@ -189,11 +189,21 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Build settings from a recipe written by :meth:`to_json`."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SettingsError(f"The recipe is not valid JSON ({error}).") from error
-        return cls.from_dict(values)
+        return cls.from_dict(recipe_values(text))
+
+
+def recipe_values(text: str) -> Any:
+    """Return the plain values of a recipe.
+
+    Raises
+    ------
+    SettingsError
+        If it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"The recipe is not valid JSON ({error}).") from error
 
 
 @dataclass(frozen=True)
