@@ -70,6 +70,23 @@ def test_stopping_within_a_file_leaves_the_older_one(
         assert (sorted(tmp_path.rglob("*")), path.stat().st_mtime_ns) == before
 
 
+def test_closing_the_viewer_does_not_lose_what_is_being_saved(
+    labels: np.ndarray, tmp_path: Path
+) -> None:
+    targets = [("tiff", tmp_path / "a.tif"), ("csv", tmp_path / "a.csv")]
+    job = export_job(Export(labels), targets, cancelled=lambda: False)
+    assert next(job) == Written(tmp_path / "a.tif")
+    job.close()
+    assert (tmp_path / "a.csv").exists()
+    token = StopsLater(np.inf)
+    job = export_job(Export(labels), [("tiff", tmp_path / "b.tif"), targets[1]], cancelled=token)
+    next(job)
+    (tmp_path / "a.csv").unlink()
+    token.cancel()
+    job.close()
+    assert not (tmp_path / "a.csv").exists()
+
+
 def test_files_before_the_one_that_is_stopped_stay(labels: np.ndarray, tmp_path: Path) -> None:
     targets = [("tiff", tmp_path / "a.tif"), ("csv", tmp_path / "a.csv")]
     events, outcome = write(labels, targets, StopsLater(2))

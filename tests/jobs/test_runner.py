@@ -259,6 +259,23 @@ def test_shutdown_does_not_wait_for_ever(qtbot: Any, caplog: pytest.LogCaptureFi
     qtbot.wait(50)
 
 
+def test_shutdown_lets_work_end_that_the_user_would_miss(qtbot: Any) -> None:
+    release = threading.Event()
+    stopped: list[bool] = []
+
+    def saves(*, cancelled: Callable[[], bool]) -> Iterator[int]:
+        release.wait(10)
+        stopped.append(cancelled())
+        yield 1
+
+    runner = JobRunner()
+    job = runner.start("x", "W", saves, completes=True, uses_torch=False)
+    assert runner.shutdown()
+    release.set()
+    assert job.wait(5) and stopped == [False]
+    qtbot.wait(50)
+
+
 def test_generator_is_closed_when_nobody_listens(qtbot: Any) -> None:
     tidied = threading.Event()
 

@@ -25,6 +25,9 @@ def export_job(
 ) -> Generator[Written, None, tuple[Path, ...]]:
     """Write the same labels in several formats.
 
+    When the generator is closed and nobody asked to stop, it writes the other files all the same:
+    who closes the viewer wants what was to be saved.
+
     Parameters
     ----------
     export
@@ -40,6 +43,7 @@ def export_job(
         What was written.
     """
     written = []
+    heard = True
     for name, path in targets:
         try:
             stop_if(cancelled)
@@ -47,5 +51,9 @@ def export_job(
         except StoppedError:
             break
         written.append(path)
-        yield Written(path)
+        if heard:
+            try:
+                yield Written(path)
+            except GeneratorExit:
+                heard = False
     return tuple(written)

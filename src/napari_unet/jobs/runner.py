@@ -125,9 +125,18 @@ class Job(QObject):
     ended = Signal(object)
     _wake = Signal()
 
-    def __init__(self, title: str, *, capacity: int = 8, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        capacity: int = 8,
+        completes: bool = False,
+        parent: QObject | None = None,
+    ) -> None:
         super().__init__(parent)
         self.title = title
+        #: Whether closing the viewer lets the work end on its own.
+        self.completes = completes
         self.token = CancelToken()
         self.outcome: JobFinished | JobFailed | None = None
         self._channel = EventChannel(capacity)
@@ -171,8 +180,9 @@ class Job(QObject):
         self.token.cancel()
 
     def abandon(self) -> None:
-        """Ask the work to stop and listen no more (the viewer is closing)."""
-        self.token.cancel()
+        """Listen no more (the viewer is closing), and ask the work to stop if it may."""
+        if not self.completes:
+            self.token.cancel()
         self._channel.close()
 
     def wait(self, seconds: float) -> bool:
@@ -271,6 +281,7 @@ class JobRunner(QObject):
         work: Work,
         *args: Any,
         capacity: int = 8,
+        completes: bool = False,
         uses_torch: bool = True,
         on_event: Callable[[Any], Any] | None = None,
         on_finished: Callable[[JobFinished], Any] | None = None,
@@ -289,6 +300,8 @@ class JobRunner(QObject):
             Generator function that yields events and looks at ``cancelled()`` per step or tile.
         capacity
             Most events that wait for the main thread; the work pauses when it is reached.
+        completes
+            Closing the viewer does not stop the work: what the user asked for is worth a wait.
         uses_torch
             Import torch in the thread and leave one core to the viewer.
         on_event, on_finished, on_failed
@@ -301,7 +314,7 @@ class JobRunner(QObject):
         """
         if key in self._jobs:
             raise RuntimeError(f"{self._jobs[key].title} is still running")
-        job = Job(title, capacity=capacity, parent=self)
+        job = Job(title, capacity=capacity, completes=completes, parent=self)
         self._jobs[key] = job
         # Bookkeeping comes before the listeners, so that they may start the next job.
         job.finished.connect(self._forget)
@@ -324,13 +337,15 @@ class JobRunner(QObject):
                 job.cancel()
 
     def shutdown(self, seconds: float = CLOSING_TIME) -> bool:
-        """Abandon all jobs and wait for them at most ``seconds``; True when all have ended."""
+        """Abandon all jobs and wait at most ``seconds``; True when all that stop have ended."""
         jobs = list(self._jobs.values())
         self._jobs.clear()
         for job in jobs:
             job.abandon()
         deadline = time.perf_counter() + seconds
-        ended = [job.wait(max(0.0, deadline - time.perf_counter())) for job in jobs]
+        ended = [
+            job.wait(max(0.0, deadline - time.perf_counter())) for job in jobs if not job.completes
+        ]
         if not all(ended):
             logger.warning("a job did not stop within %.1f s of closing the viewer", seconds)
         return all(ended)

@@ -132,6 +132,7 @@ class ExportPanel(Panel):
                 self._export(layer),
                 targets,
                 uses_torch=False,
+                completes=True,
                 on_event=self._on_event,
                 on_finished=self._on_finished,
                 on_failed=self._on_failed,
