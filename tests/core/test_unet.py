@@ -323,6 +323,7 @@ def test_the_configuration_builds_the_same_network(arguments: tuple[object, ...]
         ({"n_classes": 0}, "n_classes"),
         ({"base_channels": 0}, "base_channels"),
         ({"depth": 0}, "depth"),
+        ({"depth": 10**9}, "depth"),
         ({"padding": "reflect"}, "padding"),
         ({"norm": "instance"}, "norm"),
         ({"dropout": 1.0}, "dropout"),

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from napari_unet.core.errors import SettingsError, SizeError
 from napari_unet.core.settings import Norm, Padding
 
+#: Beyond, the smallest image that fits is wider than any camera's; a damaged file may say more.
+_DEEPEST = 16
+
 
 def _double_convolution(
     channels_in: int, channels_out: int, padding: Padding, norm: Norm | None
@@ -287,6 +290,8 @@ def _check(
     for name, value in counts.items():
         if value < 1:
             raise SettingsError(f"{name} must be at least 1, not {value}.")
+    if depth > _DEEPEST:
+        raise SettingsError(f"depth must be at most {_DEEPEST}, not {depth}.")
     if padding not in ("valid", "same"):
         raise SettingsError(f"padding must be 'valid' or 'same', not {padding!r}.")
     if norm not in (None, "batch"):
