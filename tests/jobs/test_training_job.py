@@ -205,14 +205,15 @@ def test_a_job_that_is_dropped_without_being_stopped_trains_no_further(
     assert not path.exists()
 
 
+@pytest.mark.parametrize("folder", ["file", "file/deeper"])
 def test_a_model_that_cannot_be_written_is_still_delivered(
-    pair: TrainingPair, tmp_path: Path
+    pair: TrainingPair, tmp_path: Path, folder: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    events, outcome = run([pair], SMALL, None, save_to=tmp_path / "file" / "model.safetensors")
+    events, outcome = run([pair], SMALL, None, save_to=tmp_path / folder / "model.safetensors")
     assert isinstance(outcome, JobFinished)
     assert isinstance(events[-1], ModelSaved)
-    assert events[-1].problem
+    assert "choose another" in str(events[-1].problem)
     assert outcome.result is not None
 
 

@@ -40,6 +40,8 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         why = f"the folder {str(target.parent)!r} does not exist; create it or choose another one"
     elif error.errno == errno.ENOTDIR:
         why = f"{str(target.parent)!r} is not a folder; choose another one"
+    elif error.errno == errno.EEXIST:
+        why = "a file is in the way of it or of its folder; choose another folder or name"
     elif error.errno in (errno.EISDIR, errno.ENOTEMPTY):
         why = "a folder of that name is in the way; choose another name"
     elif error.errno == errno.ENAMETOOLONG:

@@ -264,6 +264,7 @@ def _preview(
 
 
 def _save(model: Model, path: Path) -> ModelSaved:
+    from napari_unet.core.atomic import output_error
     from napari_unet.core.model_file import save_model
 
     try:
@@ -272,5 +273,5 @@ def _save(model: Model, path: Path) -> ModelSaved:
     except UNetError as error:
         return ModelSaved(path, str(error))
     except OSError as error:
-        return ModelSaved(path, f"The model was not written: {error.strerror or error}.")
+        return ModelSaved(path, str(output_error(path, error)))
     return ModelSaved(path)
