@@ -144,6 +144,26 @@ def test_models_that_were_trained_before_are_listed(
     chooser.hidePopup()
 
 
+def test_training_longer_again_and_again_fills_no_memory(
+    session: Any, qtbot: Any, bright_model: Model, saved_models: Path
+) -> None:
+    """A model may take a hundred megabytes; one that could not be saved is kept all the same."""
+    chooser = ModelChooser(session)
+    qtbot.addWidget(chooser)
+    for number in range(9):
+        if number != 4:
+            (saved_models / f"run {number}.safetensors").touch()
+        session.model = bright_model.with_name(f"run {number}")
+        if number == 2:
+            chooser.choose("trained:run 2")
+    texts = [chooser.itemText(k) for k in range(chooser.count())]
+    assert [text for text in texts if "yours" in text] == [
+        f"run {number} (yours)" for number in (8, 7, 6, 4, 2)
+    ]
+    assert {f"run {number}" for number in (0, 1, 3, 5)} <= set(texts)
+    assert chooser.choice.source.name == "run 2"
+
+
 def test_the_file_dialog_opens_where_models_are_saved(
     session: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, saved_models: Path
 ) -> None:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 _OPEN = "Open a model file…"
 #: So many of the models that were trained before are listed, the newest first.
 _MOST_SAVED = 8
+#: So many trained models are kept in memory; older ones are read from their files again.
+_MOST_IN_MEMORY = 3
 SCRATCH = "nothing (train from scratch)"
+_TRAINED = "trained:"
 BEST = "what fits the cells best"
 MODEL_FILES = "Model files (*.safetensors);;All files (*)"
 
@@ -110,6 +113,7 @@ class ModelChooser(ElidedComboBox):
         choice = _trained(model)
         # Training again under the same name replaces the entry, its older weights are let go.
         self._keep(choice)
+        self._let_go()
         take = self._take_new or self._chosen == choice.key
         self._fill(choice.key if take else self._chosen or choice.key)
         if take:
@@ -124,10 +128,19 @@ class ModelChooser(ElidedComboBox):
         """Put an entry first in the list, once."""
         self._own = [choice, *(known for known in self._own if known.key != choice.key)]
 
+    def _let_go(self) -> None:
+        """Forget the weights of older models that can be had from their files."""
+        trained = [choice for choice in self._own if choice.key.startswith(_TRAINED)]
+        for old in trained[_MOST_IN_MEMORY:]:
+            name = old.key.removeprefix(_TRAINED)
+            path = _places.models_folder() / f"{name}.safetensors"
+            if old.key != self._chosen and _places.is_there(path):
+                self._own.remove(old)
+
     def _fill(self, key: str | None) -> None:
         listed = {choice.key for choice in self._own}
         saved = (_in_file(path) for path in saved_models())
-        other = (one for one in saved if not {one.key, f"trained:{one.text}"} & listed)
+        other = (one for one in saved if not {one.key, f"{_TRAINED}{one.text}"} & listed)
         self._saved = list(islice(other, _MOST_SAVED))
         self._shown = [*self._own, *self._shipped, *self._saved, *self._scratch]
         blocked = self.blockSignals(True)
@@ -197,4 +210,4 @@ def _title(name: str) -> str:
 
 
 def _trained(model: Model) -> ModelChoice:
-    return ModelChoice(f"{model.name} (yours)", model, f"trained:{model.name}")
+    return ModelChoice(f"{model.name} (yours)", model, f"{_TRAINED}{model.name}")
