@@ -64,12 +64,17 @@ def assert_same(model: Model, expected: Model) -> None:
     assert model.diameter == expected.diameter
 
 
+def assert_calibrated(model: Model) -> None:
+    assert (model.pixel_size, model.pixel_unit) == (pytest.approx(0.25), "micrometer")
+
+
 @pytest.mark.parametrize("how", ["options", "recipe"])
 def test_command_line_and_python(
     cells: tuple[np.ndarray, np.ndarray], in_python: Model, tmp_path: Path, how: str
 ) -> None:
     image, painted = tmp_path / "image.tif", tmp_path / "painted.tif"
-    tifffile.imwrite(image, cells[0])
+    um = {"resolution": (4, 4), "metadata": {"unit": "um"}}
+    tifffile.imwrite(image, cells[0].astype(np.float32), imagej=True, **um)
     tifffile.imwrite(painted, cells[1].astype(np.int16))
     (tmp_path / "recipe.json").write_text(SETTINGS.to_json(), encoding="utf-8")
     options = OPTIONS if how == "options" else ["--recipe", str(tmp_path / "recipe.json")]
@@ -77,6 +82,7 @@ def test_command_line_and_python(
     words = ["train", str(image), str(painted), "--model", str(output), "--base", "none"]
     assert main([*words, *options]) == 0
     assert_same(nu.load_model(output), in_python)
+    assert_calibrated(nu.load_model(output))
 
 
 def test_panel_and_python(
@@ -91,7 +97,7 @@ def test_panel_and_python(
     viewer = make_napari_viewer_proxy()
     panel = TrainPanel(viewer)
     qtbot.addWidget(panel)
-    viewer.add_image(cells[0])
+    viewer.add_image(cells[0], scale=(0.25, 0.25), units=("um", "um"))
     viewer.add_labels(cells[1].astype(np.int32))
     panel.expert.set_settings(SETTINGS)
     panel.seconds.setValue(3600)
@@ -101,6 +107,7 @@ def test_panel_and_python(
     assert panel.error == ""
     (file,) = (tmp_path / "models").iterdir()
     assert_same(nu.load_model(file), in_python)
+    assert_calibrated(nu.load_model(file))
     panel.session.close()
 
 

@@ -51,6 +51,20 @@ def test_channels_of_one_image_do_not_stay_for_the_next(dock: UNetDock) -> None:
     assert chosen(dock) == [0] * 3
 
 
+def test_the_pixel_size_is_known_when_all_images_have_the_same(dock: UNetDock) -> None:
+    """The model file says it, as one that was trained on the command line does."""
+    train: Any = dock.panel("Train")
+    assert train.pairs.pixel_size() is None
+    for image in dock.viewer.layers:
+        image.scale, image.units = (3, 0.2, 0.8), ("um", "nm", "nm")
+    assert train.pairs.pixel_size() == (pytest.approx(0.4), "nanometer")
+    row = train.pairs.add_row()
+    row.image.set_layer(dock.viewer.layers["B"])
+    assert train.pairs.pixel_size() == (pytest.approx(0.4), "nanometer")
+    dock.viewer.layers["B"].scale = (3, 0.2, 0.9)
+    assert train.pairs.pixel_size() is None
+
+
 def test_without_paint_and_boxes_the_panel_says_what_to_do(dock: UNetDock) -> None:
     session, train = dock.session, dock.panel("Train")
     new_boxes(session, new_annotation(session, session.image))

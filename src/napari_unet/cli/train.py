@@ -16,6 +16,7 @@ from napari_unet.cli.options import given
 from napari_unet.cli.parser import AUTO
 from napari_unet.core.errors import InputError
 from napari_unet.core.settings import NetworkSettings, TrainSettings, describe, recipe_values
+from napari_unet.io.grid import common_pixel_size
 from napari_unet.io.images import ImageFile, file_name_stem, read_labels
 
 #: How the name of a model file ends.
@@ -156,11 +157,8 @@ def training_pair(picture: ImageFile, labels: Path) -> TrainingPair:
 
 def _calibration(pictures: Sequence[ImageFile]) -> dict[str, Any]:
     """Return the pixel size for the model when all images have the same."""
-    known = {(picture.plane_grid.pixel_size, picture.plane_grid.unit) for picture in pictures}
-    size, unit = known.pop()
-    if known or size is None:
-        return {}
-    return {"pixel_size": math.sqrt(size[0] * size[1]), "pixel_unit": unit}
+    known = common_pixel_size(picture.plane_grid for picture in pictures)
+    return {} if known is None else {"pixel_size": known[0], "pixel_unit": known[1]}
 
 
 def _proportions(picture: ImageFile) -> tuple[float, float] | None:

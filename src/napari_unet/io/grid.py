@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -200,6 +201,15 @@ def grid_for(array: Any, grid: Grid | None) -> Grid:
     if grid.ndim != ndim:
         raise InputError(f"The labels have {ndim} axes, but positions are given for {grid.ndim}.")
     return grid
+
+
+def common_pixel_size(grids: Iterable[Grid]) -> tuple[float, str] | None:
+    """Return the side of a pixel and its unit; None when unknown, or not the same for all."""
+    known = {(grid.pixel_size, grid.unit) for grid in grids}
+    if len(known) != 1:
+        return None
+    size, unit = known.pop()
+    return None if size is None else (math.sqrt(size[0] * size[1]), unit)
 
 
 def _axis_letters(ndim: int, axes: str | Sequence[str] | None) -> str:

@@ -71,6 +71,7 @@ def training_job(
     view: Callable[[int], View | None] | None = None,
     save_to: Path | None = None,
     name: str | None = None,
+    pixel_size: tuple[float, str] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Generator[Any, None, TrainingFinished | None]:
     """Train, predict the view after each validation and at the end, and write the model.
@@ -93,6 +94,8 @@ def training_job(
         Where the model goes; None keeps it in memory.
     name
         Name of the new model.
+    pixel_size
+        Of the images, with its unit, for the new model; None when not known.
     cancelled
         Ends the training in order; the best model so far is delivered and written, also when
         nobody listens any more (the viewer was closed).
@@ -114,7 +117,10 @@ def training_job(
     device = choose_device(settings.device)
     yield DeviceFound(device.name, device.reason)
     events = iter_training(pairs, settings, base, resume=resume, cancelled=cancelled)
-    run = _Run(events, view, settings.device, name, cancelled)
+    about: dict[str, Any] = {"name": name} if name else {}
+    if pixel_size is not None:
+        about |= {"pixel_size": pixel_size[0], "pixel_unit": pixel_size[1]}
+    run = _Run(events, view, settings.device, about, cancelled)
     try:
         yield from run.tell()
         finished = run.finished
@@ -140,14 +146,14 @@ class _Run:
         events: Iterator[Any],
         view: Callable[[int], View | None] | None,
         device: Literal["auto", "cpu", "cuda", "mps"],
-        name: str | None,
+        about: dict[str, Any],
         cancelled: Callable[[], bool] | None,
     ) -> None:
         self.finished: TrainingFinished | None = None
         self._events = events
         self._view = view
         self._device = device
-        self._name = name
+        self._about = about
         self._cancelled = cancelled
         self._diameter: float | None = None
         self._learned = False
@@ -187,8 +193,7 @@ class _Run:
     def _take(self, event: Any) -> Any:
         """Remember what is needed later; return the event as listeners get it."""
         if isinstance(event, TrainingFinished):
-            if self._name:
-                event = replace(event, model=event.model.with_name(self._name))
+            event = replace(event, model=replace(event.model, **self._about))
             self.finished = event
         elif isinstance(event, TrainingStarted):
             self._diameter = event.diameter

@@ -9,12 +9,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import AnnotationError, InputError
+from napari_unet.io.grid import common_pixel_size
 from napari_unet.widgets._annotation_layer import is_annotation_candidate
 from napari_unet.widgets._label_plane import boxes_on_plane, counts_blank
 from napari_unet.widgets._source import pixel_size, source_of
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.session import Session, same_layer
+from napari_unet.widgets.writers import grid_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -186,6 +188,13 @@ class PairsTable(QWidget):
         boxes = self._session.annotation_settings.area == "boxes"
         for row in self.rows:
             row.show_boxes(boxes)
+
+    def pixel_size(self) -> tuple[float, str] | None:
+        """Return the side of a pixel and its unit; None when unknown, or not the same for all."""
+        images = [row.image.layer for row in self.rows if row.image.layer is not None]
+        return common_pixel_size(
+            grid_of(image.ndim, {"scale": image.scale, "units": image.units}) for image in images
+        )
 
     def pairs(self) -> list[TrainingPair]:
         """Return snapshots of all rows.

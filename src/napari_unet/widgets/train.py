@@ -63,6 +63,7 @@ class _Run:
     base: str | Model | None
     name: str
     path: Path
+    pixel_size: tuple[float, str] | None = None
     state: TrainingState | None = None
 
 
@@ -163,7 +164,7 @@ class TrainPanel(Panel):
                 raise InputError("Choose a model to start from.")
             base = self._workshop.ready_model(choice.source)
             path = self._new_file(pairs)
-            self._begin(_Run(pairs, settings, base, path.stem, path))
+            self._begin(_Run(pairs, settings, base, path.stem, path, self.pairs.pixel_size()))
 
     def train_longer(self) -> None:
         """Go on where the last run ended, for as long again as time and steps allow."""
@@ -246,6 +247,7 @@ class TrainPanel(Panel):
             view=self._preview.view,
             save_to=run.path,
             name=run.name,
+            pixel_size=run.pixel_size,
             on_event=self._on_event,
             on_failed=self._on_failed,
         )
