@@ -102,6 +102,29 @@ def test_strokes_on_the_annotation_of_another_image_are_in_the_file(
     assert read_journal(path).closed and not session.backup._journal_of(first)
 
 
+def test_corrections_of_a_result_are_in_the_file(
+    session: Session, qtbot: Any, journals: Path
+) -> None:
+    """Not everybody presses Use as annotation before correcting; a result by itself is no work."""
+    result = session.viewer.add_labels(
+        np.full((64, 80), 3, np.uint16), metadata={"napari_unet": {"role": "result"}}
+    )
+    assert session.annotation is not result
+    result.data[:8] = 5
+    result.refresh()
+    result.data = result.data.astype(np.int32)
+    result.name = "corrected"
+    qtbot.wait(60)
+    assert list(journals.iterdir()) == []
+    result.paint((20, 20), 9)
+    qtbot.waitUntil(lambda: len(list(journals.iterdir())) == 1)
+    (path,) = journals.iterdir()
+    qtbot.waitUntil(lambda: np.array_equal(read_journal(path).labels, result.data))
+    assert read_header(path).name == "corrected" and read_header(path).image == "cells"
+    result.undo()
+    qtbot.waitUntil(lambda: np.array_equal(read_journal(path).labels, result.data))
+
+
 def test_a_new_shape_or_type_begins_a_new_journal(session: Session, qtbot: Any) -> None:
     layer = session.annotation
     layer.paint((20, 20), 1)

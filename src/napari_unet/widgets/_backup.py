@@ -16,10 +16,10 @@ from napari_unet.io.journal_folder import new_journal, this_computer, this_proce
 from napari_unet.widgets import _places
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._painting import Block, PaintWatcher
-from napari_unet.widgets.session import image_name, same_layer
+from napari_unet.widgets.session import image_name, kind_of, same_layer
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_unet.widgets.session import Session
 
@@ -40,7 +40,8 @@ _NEXT_ROUND_MS = 50
 class Backup(QObject):
     """One journal per annotation layer; begins with the first change of its pixels.
 
-    Layers that were the annotation before are followed too: napari lets the user paint on any.
+    Layers that were the annotation before are followed too, and of all others those that are
+    painted: napari lets the user correct a result where it is.
 
     Signals
     -------
@@ -54,16 +55,21 @@ class Backup(QObject):
         super().__init__(session)
         self._session = session
         self._layer: Labels | None = None
+        self._chosen: list[Labels] = []
         self._watched: list[tuple[PaintWatcher, Connections]] = []
         self._journals: list[tuple[Labels, Journal]] = []
         self._connections = Connections()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.flush)
-        self._connections.connect(session.annotation_changed, self._watch)
-        self._connections.connect(session.viewer.layers.events.removed, self._on_removed)
+        self._connections.connect(session.annotation_changed, self._on_annotation)
+        layers = session.viewer.layers
+        self._connections.connect(layers.events.inserted, self._on_inserted)
+        self._connections.connect(layers.events.removed, self._on_removed)
         session.closing.connect(self._on_closing)
-        self._watch(session.annotation)
+        for layer in layers:
+            self._watch(layer)
+        self._on_annotation(session.annotation)
 
     @property
     def journal(self) -> Journal | None:
@@ -104,9 +110,17 @@ class Backup(QObject):
         if self._layer is not None and self.journal is None:
             self._begin(self._layer)
 
-    def _watch(self, layer: Labels | None) -> None:
+    def _on_annotation(self, layer: Labels | None) -> None:
         self._layer = layer
-        if layer is None or layer.multiscale:
+        if layer is not None:
+            self._chosen.append(layer)
+            self._watch(layer)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._watch(event.value)
+
+    def _watch(self, layer: Layer) -> None:
+        if kind_of(layer) != "labels" or layer.multiscale:
             return
         if any(same_layer(watcher.layer, layer) for watcher, _connections in self._watched):
             return
@@ -166,8 +180,15 @@ class Backup(QObject):
                 journal.mark(block)
             self._start_timer()
 
+    def _is_followed(self, layer: Labels) -> bool:
+        """Whether any change counts; results of a segmentation change by themselves, too."""
+        chosen = any(same_layer(known, layer) for known in self._chosen)
+        return chosen or self._journal_of(layer) is not None
+
     def _on_drawn(self, layer: Labels, event: Any) -> None:
         """Mark the part of the visible plane that a stroke has redrawn so far."""
+        if not self._is_followed(layer):
+            return
         viewer = self._session.viewer
         if viewer.dims.ndisplay != 2:
             return
@@ -190,6 +211,8 @@ class Backup(QObject):
             self._start_timer()
 
     def _on_replaced(self, layer: Labels) -> None:
+        if not self._is_followed(layer):
+            return
         journal = self._journal_of(layer)
         if journal is None:
             self._begin(layer)
@@ -208,7 +231,10 @@ class Backup(QObject):
 
     def _on_removed(self, event: Any) -> None:
         """Close the journal of a layer that the user deleted (not of one that goes with napari)."""
+        if kind_of(event.value) != "labels":
+            return
         self._stop_watching(event.value)
+        self._chosen = [known for known in self._chosen if not same_layer(known, event.value)]
         for layer, journal in list(self._journals):
             if same_layer(layer, event.value):
                 self._end(layer, journal)
