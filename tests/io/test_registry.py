@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.grid import Grid
 from napari_unet.io.images import read_labels
 from napari_unet.io.measurements import read_measurements
-from napari_unet.io.registry import format_for, format_named, formats, write_labels
+from napari_unet.io.registry import Export, format_for, format_named, formats, write_labels
 
 LABELS = np.array([[0, 1, 1], [-1, 0, 2]])
+
+
+@pytest.mark.parametrize("name", [each.name for each in formats()])
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path, name):
+    path = format_named(name).path_for(tmp_path, "x" * 300)
+    with pytest.raises(OutputError, match=r"its name is too long; choose a shorter one\.$"):
+        format_named(name).write(path, Export(np.ones((4, 5), np.int32)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_and_endings_are_unique():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_unet.core.atomic import atomic_folder
+from napari_unet.core.atomic import atomic_folder, output_error
 from napari_unet.core.errors import InputError, OutputError, stop_if
 from napari_unet.io.grid import Grid, grid_for, unit_name
 
@@ -76,14 +76,17 @@ def check_replaceable(path: str | Path) -> None:
     Raises
     ------
     OutputError
-        If it holds something else: an image, or files of any kind.
+        If it holds something else: an image, or files of any kind; or cannot be looked into.
     """
     import zarr
     import zarr.errors
 
     folder = Path(path)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
+    try:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+    except OSError as error:  # its name is too long, or it may not be looked into
+        raise output_error(path, error) from error
     try:
         attributes: dict[str, Any] = dict(zarr.open(str(folder), mode="r").attrs)
         if "image-label" in dict(attributes.get("ome", attributes)):
