@@ -212,6 +212,19 @@ def test_linked_objects_share_a_number_through_time(
     np.testing.assert_array_equal(labels[0], labels[2])
 
 
+def test_a_film_of_flat_images_is_linked_through_time(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    """An axis of one plane is no depth to link through."""
+    viewer.add_image(np.stack([picture()] * 3)[:, None])
+    panel.form.set_part("everything")
+    panel.options.link.setChecked(True)
+    panel.start()
+    done()
+    labels = panel.run.stream.layer.data
+    np.testing.assert_array_equal(labels[0], labels[2])
+
+
 def test_thresholds_rerun_only_the_instance_step(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None], qtbot: Any
 ) -> None:

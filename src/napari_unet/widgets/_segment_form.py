@@ -188,7 +188,8 @@ class SegmentOptions(QWidget):
 
     def link_of(self, shape: tuple[int, ...]) -> Link | None:
         """Return how a label array of this shape is linked, if that is wanted."""
-        if not self.link.isChecked() or len(shape) < 3:
+        along = [axis for axis, length in enumerate(shape[:-2]) if length > 1]
+        if not self.link.isChecked() or not along:
             return None
         # The last leading axis: depth of a stack, or time of a flat series.
-        return Link(shape, axis=len(shape) - 3)
+        return Link(shape, axis=along[-1])
