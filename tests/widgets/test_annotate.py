@@ -103,16 +103,51 @@ def test_a_chosen_channel_axis_is_left_out(make_napari_viewer: Any) -> None:
     assert new_annotation(panel.session, image).data.shape == (2, 40, 50)
 
 
-def test_channels_behind_another_axis_are_declined(make_napari_viewer: Any) -> None:
-    """The annotation's planes would follow the slider of the channels."""
+def test_an_annotation_follows_time_where_channels_come_after_it(make_napari_viewer: Any) -> None:
+    """napari matches axes from the last one backwards: planes would follow the channels' slider."""
     viewer = make_napari_viewer()
-    viewer.add_image(RANDOM.random((4, 2, 40, 50)), axis_labels=("t", "c", "y", "x"))
+    viewer.add_image(
+        RANDOM.random((4, 3, 40, 50)), scale=(5, 2, 1, 1), axis_labels=("t", "c", "y", "x")
+    )
     panel = AnnotatePanel(viewer)
     panel.make_annotation()
-    assert panel.session.annotation is None and "Split Stack" in panel.error
+    layer = panel.session.annotation
+    assert panel.error == ""
+    assert layer.data.shape == (4, 1, 40, 50)
+    assert viewer.dims.nsteps[:2] == (4, 3)
+    for time, channel in np.ndindex(4, 3):
+        viewer.dims.current_step = (time, channel, 0, 0)
+        assert plane_index(viewer, layer) == (time, 0)
     panel.channels.set_axis(None)
     panel.make_annotation()
-    assert panel.session.annotation.data.shape == (4, 2, 40, 50) and panel.error == ""
+    assert panel.session.annotation.data.shape == (4, 3, 40, 50) and panel.error == ""
+
+
+def test_going_to_an_object_leaves_the_slider_of_the_channels(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(RANDOM.random((4, 3, 40, 50)), axis_labels=("t", "c", "y", "x"))
+    panel = AnnotatePanel(viewer)
+    panel.make_annotation()
+    panel.session.annotation.data[2, 0, 5:9, 5:9] = 1
+    viewer.dims.current_step = (0, 2, 0, 0)
+    panel.tools.jump(1)
+    assert viewer.dims.current_step[:2] == (2, 2)
+
+
+def test_labels_of_a_film_are_laid_over_its_channels_by_a_copy(make_napari_viewer: Any) -> None:
+    """Masks that were exported and come back have no axis for the channels."""
+    viewer = make_napari_viewer()
+    viewer.add_image(RANDOM.random((4, 3, 40, 50)), axis_labels=("t", "c", "y", "x"))
+    masks = RANDOM.integers(0, 5, (4, 40, 50))
+    panel = AnnotatePanel(viewer)
+    panel.session.annotation = viewer.add_labels(masks)
+    assert "press Copy" in panel.error
+    panel.copy_annotation()
+    layer = panel.session.annotation
+    assert panel.error == ""
+    np.testing.assert_array_equal(layer.data[:, 0], masks)
+    viewer.dims.current_step = (3, 0, 0, 0)
+    assert plane_index(viewer, layer) == (3, 0)
 
 
 def test_nothing_to_annotate_is_said(make_napari_viewer: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_unet.core.pairs import annotated_planes
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets.dock import UNetDock
@@ -72,3 +73,27 @@ def test_without_paint_and_boxes_the_panel_says_what_to_do(dock: UNetDock) -> No
     train.start()
     assert train.error.startswith("Nothing is painted yet; paint at least one object")
     assert not train.running
+
+
+@pytest.mark.parametrize("area", ["around", "boxes"])
+def test_paint_on_a_film_whose_channels_come_after_time_is_learned(
+    make_napari_viewer: Any, area: Any
+) -> None:
+    viewer = make_napari_viewer()
+    image = viewer.add_image(
+        np.arange(4 * 2 * 40 * 50).reshape(4, 2, 40, 50), axis_labels=("t", "c", "y", "x")
+    )
+    dock = UNetDock(viewer)
+    viewer.window.add_dock_widget(dock, name="U-Net")
+    session, train = dock.session, dock.panel("Train")
+    annotation = new_annotation(session, image)
+    annotation.data[2, 0, 5:15, 5:15] = 1
+    new_boxes(session, annotation).add(
+        [[2, 0, y, x] for y, x in ((3, 3), (3, 30), (30, 30), (30, 3))]
+    )
+    session.annotation_settings = AnnotationSettings(area=area)
+    pairs: Any = train.pairs
+    (plane,) = annotated_planes(pairs.pairs())
+    np.testing.assert_array_equal(plane.plane.read(0, 40, 0, 50), image.data[2])
+    np.testing.assert_array_equal(plane.labels, annotation.data[2, 0])
+    assert area == "around" or plane.boxes.tolist() == [[3, 3, 31, 31]]

@@ -16,7 +16,9 @@ from napari_unet.core.model_file import save_model
 from napari_unet.core.segmentation import segment
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.unet import UNet
+from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
+from napari_unet.widgets._label_plane import plane_index
 from napari_unet.widgets.export import ExportPanel
 from napari_unet.widgets.segment import SegmentPanel
 
@@ -180,22 +182,69 @@ def test_many_channels_are_taken_together_where_the_axis_is_labelled(
     assert panel.form.channels.axis == 0
 
 
-def test_where_the_planes_are_seen_is_said_when_channels_are_not_the_first_axis(
-    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+@pytest.mark.parametrize("axis", [1, 2], ids=["TCZYX", "TZCYX"])
+def test_results_follow_the_right_sliders_wherever_the_channels_are(
+    panel: SegmentPanel,
+    viewer: Any,
+    bright_model: Model,
+    qtbot: Any,
+    tmp_path: Any,
+    done: Callable[[], None],
+    axis: int,
 ) -> None:
+    """napari matches axes from the last one backwards: planes would follow the channels' slider."""
     net = UNet(2, 2, base_channels=1, depth=1, padding="same", norm=None).eval()
+    net.load_state_dict(_of_two_channels(bright_model))
     panel.session.model = dataclasses.replace(bright_model, net=net)
-    layer = viewer.add_image(np.zeros((3, 2, 32, 32)), axis_labels=("t", "c", "y", "x"))
+    film = np.stack([[picture((40, 48), seed=3 * t + z) for z in range(3)] for t in range(2)])
+    image = viewer.add_image(
+        np.stack([film, np.zeros_like(film)], axis),
+        axis_labels=list("tczyx" if axis == 1 else "tzcyx"),
+    )
+    panel.form.set_part("everything")
+    panel.options.link.setChecked(True)
     panel.start()
     done()
-    assert panel.error == ""
-    assert "slider of the channels" in panel.status
-    viewer.layers.remove(layer)
-    viewer.add_image(np.zeros((2, 32, 32)), axis_labels=("c", "y", "x"))
+    assert panel.error == "" and "6 planes" in panel.status
+    layer = panel.run.stream.layer
+    np.testing.assert_array_equal(layer.data.squeeze(axis) > 0, film > 0.5)
+    for place in np.ndindex(*image.data.shape[:3]):
+        viewer.dims.current_step = (*place, 0, 0)
+        plane = tuple(at for k, at in enumerate(place) if k != axis)
+        np.testing.assert_array_equal(layer.data[plane_index(viewer, layer)] > 0, film[plane] > 0.5)
+    export = ExportPanel(viewer)
+    qtbot.addWidget(export)
+    export.save(tmp_path / "film_masks.tif")
+    qtbot.waitUntil(lambda: not export.running, timeout=60_000)
+    assert export.error == ""
+    saved = read_masks(tmp_path / "film_masks.tif")
+    assert saved.axes == "TZYX"
+    np.testing.assert_array_equal(saved.data, layer.data.squeeze(axis))
+    table = read_measurements(tmp_path / "film_measurements.csv")
+    assert set(table["mean_intensity_ch1"]) == {1.0} and set(table["mean_intensity_ch2"]) == {0.0}
+
+
+def _of_two_channels(model: Model) -> dict[str, Any]:
+    """Return the weights of the hand-made network for two channels, the second without effect."""
+    import torch
+
+    state = dict(model.net.state_dict())
+    first = state["contracting.0.0.weight"]
+    state["contracting.0.0.weight"] = torch.cat([first, torch.zeros_like(first)], 1)
+    return state
+
+
+def test_a_film_of_flat_images_is_linked_through_time(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    """An axis of one plane is no depth to link through."""
+    viewer.add_image(np.stack([picture()] * 3)[:, None])
+    panel.form.set_part("everything")
+    panel.options.link.setChecked(True)
     panel.start()
     done()
-    assert panel.error == ""
-    assert "slider" not in panel.status
+    labels = panel.run.stream.layer.data
+    np.testing.assert_array_equal(labels[0], labels[2])
 
 
 def test_linked_objects_share_a_number_through_time(
@@ -209,19 +258,6 @@ def test_linked_objects_share_a_number_through_time(
     done()
     labels = panel.run.stream.layer.data
     assert labels.max() == len(np.unique(labels[0])) - 1
-    np.testing.assert_array_equal(labels[0], labels[2])
-
-
-def test_a_film_of_flat_images_is_linked_through_time(
-    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
-) -> None:
-    """An axis of one plane is no depth to link through."""
-    viewer.add_image(np.stack([picture()] * 3)[:, None])
-    panel.form.set_part("everything")
-    panel.options.link.setChecked(True)
-    panel.start()
-    done()
-    labels = panel.run.stream.layer.data
     np.testing.assert_array_equal(labels[0], labels[2])
 
 

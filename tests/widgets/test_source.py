@@ -32,8 +32,9 @@ def test_planes_of_every_kind_of_layer(viewer: Any) -> None:
     pyramid = source_of(viewer.add_image([np.ones((40, 60)), np.ones((20, 30))], multiscale=True))
     assert (flat.label_shape, flat.plane(())[0].shape) == ((20, 30), (20, 30))
     assert (rgb.label_shape, rgb.plane((3,))[0].shape) == ((4, 20, 30), (20, 30, 3))
-    assert stack.label_shape == (2, 20, 30)
-    plane, channel_axis = stack.plane((1,))
+    assert (stack.label_shape, stack.stack_shape) == ((2, 1, 20, 30), (2, 20, 30))
+    assert stack.without_held_axis(np.zeros(stack.label_shape)).shape == stack.stack_shape
+    plane, channel_axis = stack.plane((1, 0))
     assert (plane.shape, channel_axis) == ((5, 20, 30), 0)
     assert pyramid.label_shape == (40, 60)
 
@@ -45,6 +46,26 @@ def test_pixels_that_are_not_square_are_known_in_any_unit(viewer: Any) -> None:
     for scale in ((1, 2e-9, 2e-9), (1, 3.001, 3.0)):
         image.scale = scale
         assert pixel_size(image) is None
+
+
+def test_labels_lie_on_every_channel_of_a_turned_film(viewer: Any) -> None:
+    affine = np.eye(5)
+    affine[:, -1] = (1, 2, 3, 4, 1)
+    affine[2:4, 2:4] = [[1, 0.1], [0.2, 0.9]]
+    image = viewer.add_image(
+        np.zeros((2, 5, 20, 30)),
+        rotate=30,
+        scale=(3, 2, 2, 3),
+        translate=(4, 3, 2, 1),
+        affine=affine,
+    )
+    over = viewer.add_labels(np.zeros((2, 1, 20, 30), int), **label_placement(image, 1))
+    for time, channel in np.ndindex(2, 5):
+        world = image.data_to_world((time, channel, 7, 19))
+        np.testing.assert_allclose(over.world_to_data(world)[[0, 2, 3]], (time, 7, 19), atol=1e-9)
+        assert round(over.world_to_data(world)[1]) == 0
+        viewer.dims.current_step = (time, channel, 0, 0)
+        assert shown_index(viewer, image, 1) == (time, 0)
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
@@ -121,7 +142,8 @@ def test_a_channel_axis_is_no_position(viewer: Any) -> None:
     layer = viewer.add_image(np.zeros((4, 3, 20, 30)))
     viewer.dims.set_point((0, 1), (2, 1))
     assert shown_index(viewer, layer) == (2, 1)
-    assert shown_index(viewer, layer, channel_axis=1) == (2,)
+    assert shown_index(viewer, layer, channel_axis=1) == (2, 0)
+    assert shown_index(viewer, layer, channel_axis=0) == (1,)
 
 
 def test_a_region_is_limited_around_its_middle() -> None:

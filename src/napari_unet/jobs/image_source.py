@@ -33,12 +33,29 @@ class ImageSource:
     channel_axis: int | None = None
 
     @property
-    def label_shape(self) -> tuple[int, ...]:
-        """Shape of a label array for this image: leading axes without channels, then Y, X."""
+    def stack_shape(self) -> tuple[int, ...]:
+        """Leading axes without channels, then Y, X: labels as core and files have them."""
         sizes = list(self.array.shape[:-1] if self.rgb else self.array.shape)
         if self.channel_axis is not None:
             del sizes[self.channel_axis]
         return tuple(int(size) for size in sizes)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label array that is laid over this image.
+
+        napari matches the axes of layers from the last one backwards. Channels that are the first
+        axis can be left out; those behind another axis leave an axis of length 1.
+        """
+        sizes = list(self.stack_shape)
+        if self.held_axis is not None:
+            sizes.insert(self.held_axis, 1)
+        return tuple(sizes)
+
+    @property
+    def held_axis(self) -> int | None:
+        """The axis of length 1 that stands in :attr:`label_shape` for the channels, or None."""
+        return self.channel_axis or None
 
     @property
     def plane_shape(self) -> tuple[int, int]:
@@ -56,9 +73,19 @@ class ImageSource:
         where: list[Any] = list(index)
         channel_axis = None
         if self.channel_axis is not None:
+            if self.held_axis is not None:
+                del where[self.held_axis]
             where.insert(self.channel_axis, slice(None))
             channel_axis = 0
         if not index:
             return self.array, channel_axis
         where += [slice(None)] * (len(self.array.shape) - len(where))
         return lazy_part(self.array, tuple(where)), channel_axis
+
+    def without_held_axis(self, labels: Any) -> Any:
+        """Return labels of :attr:`label_shape` in :attr:`stack_shape`, and others as they are."""
+        if self.held_axis is None or tuple(labels.shape) != self.label_shape:
+            return labels
+        where: list[Any] = [slice(None)] * len(self.label_shape)
+        where[self.held_axis] = 0
+        return lazy_part(labels, tuple(where))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import AnnotationError
+from napari_unet.core.labels import read_labels
 from napari_unet.widgets._source import label_placement, source_of
 from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.session import METADATA_KEY, Session, image_name, kind_of, same_layer
@@ -87,19 +88,8 @@ def new_annotation(session: Session, image: Image) -> Labels:
     Labels
         int32, with the image's leading axes (without channels), scale, translation and units.
         A stack larger than a quarter of the free memory is kept in a temporary file.
-
-    Raises
-    ------
-    AnnotationError
-        If the channels are not the first axis: napari matches the axes of layers from the last
-        one backwards, so the planes of the annotation would follow the channels' slider.
     """
     axis = channel_axis_of(image)
-    if axis:
-        raise AnnotationError(
-            f"The channels of {image.name!r} are not its first axis, so labels cannot lie on it: "
-            "choose Layers > Data > Split Stack and paint on one of the channels."
-        )
     shape = source_of(image, axis).label_shape
     layer = session.viewer.add_labels(
         allocate(shape, np.int32),
@@ -117,9 +107,38 @@ def new_annotation(session: Session, image: Image) -> Labels:
     return layer
 
 
-def new_boxes(session: Session, labels: Labels) -> Shapes:
-    """Add a Shapes layer for annotated areas over an annotation, and choose it."""
-    placement: dict[str, Any] = {
+def copy_of_annotation(session: Session, labels: Labels) -> Labels:
+    """Add a copy of labels in memory that can be painted, choose it, and hide the original.
+
+    Labels without an axis for the channels of the session's image are laid over it.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, or are not whole numbers.
+    """
+    array = np.array(read_labels(labels.data[0] if labels.multiscale else labels.data))
+    placement, image = _placement_of(labels), session.image
+    if image is not None:
+        axis = channel_axis_of(image)
+        source = source_of(image, axis)
+        if source.held_axis is not None and array.shape == source.stack_shape:
+            array = array.reshape(source.label_shape)
+            placement = label_placement(image, axis)
+    layer = session.viewer.add_labels(
+        array,
+        name=f"{labels.name} copy",
+        metadata={METADATA_KEY: {"role": "annotation", "copied_from": labels.name}},
+        **placement,
+    )
+    layer.colormap = annotation_colormap()
+    session.annotation = layer
+    labels.visible = False
+    return layer
+
+
+def _placement_of(labels: Labels) -> dict[str, Any]:
+    return {
         "scale": labels.scale,
         "translate": labels.translate,
         "rotate": labels.rotate,
@@ -128,6 +147,10 @@ def new_boxes(session: Session, labels: Labels) -> Shapes:
         "units": labels.units,
         "axis_labels": labels.axis_labels,
     }
+
+
+def new_boxes(session: Session, labels: Labels) -> Shapes:
+    """Add a Shapes layer for annotated areas over an annotation, and choose it."""
     layer = session.viewer.add_shapes(
         ndim=labels.ndim,
         name=f"{labels.name} areas",
@@ -135,7 +158,7 @@ def new_boxes(session: Session, labels: Labels) -> Shapes:
         face_color="transparent",
         edge_width=2,
         metadata={METADATA_KEY: {"role": "areas", "image": image_name(labels)}},
-        **placement,
+        **_placement_of(labels),
     )
     session.boxes = layer
     return layer
@@ -149,8 +172,14 @@ def check_fits(labels: Labels, image: Image) -> None:
     AnnotationError
         With the two shapes and what to do.
     """
-    expected = source_of(image, channel_axis_of(image)).label_shape
+    source = source_of(image, channel_axis_of(image))
+    expected = source.label_shape
     array = labels.data[0] if labels.multiscale else labels.data
+    if source.held_axis is not None and tuple(array.shape) == source.stack_shape:
+        raise AnnotationError(
+            f"The planes of {labels.name!r} follow the slider of the channels: press Copy to lay "
+            f"them over {image.name!r}."
+        )
     if tuple(array.shape) != expected:
         raise AnnotationError(
             f"The annotation {labels.name!r} has the shape {tuple(array.shape)} but the image "

@@ -326,8 +326,10 @@ class ObjectTools(QObject):
         viewer = self._session.viewer
         world = layer.data_to_world([*index, *middle])
         offset = viewer.dims.ndim - layer.ndim
+        shown = plane_index(viewer, layer)
         for axis in range(len(index)):
-            viewer.dims.set_point(axis + offset, float(world[axis]))
+            if index[axis] != shown[axis]:  # else a slider of channels would move to its middle
+                viewer.dims.set_point(axis + offset, float(world[axis]))
         if viewer.dims.ndisplay == 2:
             viewer.scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
 

@@ -113,6 +113,7 @@ class PairRow(QWidget):
         labels = np.array(annotation.data[0] if annotation.multiscale else annotation.data)
         common: dict[str, Any] = {"spacing": pixel_size(image), "name": image.name}
         if not with_boxes:
+            labels = source.without_held_axis(labels)
             return [TrainingPair(source.array, labels, channel_axis=source.channel_axis, **common)]
         if self.boxes.layer is None:
             raise AnnotationError(

@@ -28,15 +28,27 @@ def pixel_size(layer: Layer) -> tuple[float, float] | None:
 
 
 def label_placement(layer: Image, channel_axis: int | None = None) -> dict[str, Any]:
-    """Return the arguments that put a new Labels layer exactly over an image layer."""
-    keep = [axis for axis in range(layer.ndim) if axis != channel_axis]
+    """Return the arguments that put a new Labels layer exactly over an image layer.
+
+    Channels behind another axis leave an axis of length 1, which is as long as all channels
+    together: the labels are seen on each of them.
+    """
+    source = source_of(layer, channel_axis)
+    keep = [axis for axis in range(layer.ndim) if axis != channel_axis or axis == source.held_axis]
     plane = np.ix_(keep, keep)
     homogeneous = [*keep, layer.ndim]
+    rotate, shear = np.asarray(layer.rotate), _shear_matrix(layer)
+    scale, middle = np.array(layer.scale), np.zeros(layer.ndim)
+    if source.held_axis is not None:
+        channels = source.array.shape[source.held_axis]
+        middle[source.held_axis] = (channels - 1) / 2
+        middle = rotate @ shear @ (scale * middle)
+        scale[source.held_axis] *= channels
     return {
-        "scale": np.asarray(layer.scale)[keep],
-        "translate": np.asarray(layer.translate)[keep],
-        "rotate": np.asarray(layer.rotate)[plane],
-        "shear": _shear_matrix(layer)[plane],
+        "scale": scale[keep],
+        "translate": (np.asarray(layer.translate) + middle)[keep],
+        "rotate": rotate[plane],
+        "shear": shear[plane],
         "affine": np.asarray(layer.affine.affine_matrix)[np.ix_(homogeneous, homogeneous)],
         "units": tuple(layer.units[axis] for axis in keep),
         "axis_labels": tuple(layer.axis_labels[axis] for axis in keep),
@@ -60,14 +72,18 @@ def looks_at_planes(viewer: Viewer, layer: Layer) -> bool:
 
 
 def shown_index(viewer: Viewer, layer: Image, channel_axis: int | None = None) -> tuple[int, ...]:
-    """Return the position of the plane that is shown, along the leading axes without channels."""
+    """Return the position of the plane that is shown, along the leading axes of its labels."""
     point = layer.world_to_data(viewer.dims.point)
     sizes = _axis_sizes(layer)
-    return tuple(
+    index = [
         int(np.clip(round(float(point[axis])), 0, sizes[axis] - 1))
         for axis in range(layer.ndim - 2)
         if axis != channel_axis
-    )
+    ]
+    held = source_of(layer, channel_axis).held_axis
+    if held is not None:
+        index.insert(held, 0)
+    return tuple(index)
 
 
 def shown_region(viewer: Viewer, layer: Layer) -> Region:

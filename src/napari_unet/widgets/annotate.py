@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_unet.core.errors import AnnotationError
-from napari_unet.core.labels import read_labels
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.widgets._annotation_layer import (
-    annotation_colormap,
     check_fits,
+    copy_of_annotation,
     is_annotation_candidate,
     new_annotation,
     new_boxes,
@@ -27,7 +25,6 @@ from napari_unet.widgets._state_legend import StateLegend
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.panel import Panel
-from napari_unet.widgets.session import METADATA_KEY
 from napari_unet.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -128,23 +125,7 @@ class AnnotatePanel(Panel):
     def copy_annotation(self) -> None:
         """Copy the chosen labels into a new layer in memory that can be painted."""
         with self.errors_shown():
-            source = self.tools.layer()
-            array = source.data[0] if source.multiscale else source.data
-            layer = self.viewer.add_labels(
-                np.array(read_labels(array)),
-                name=f"{source.name} copy",
-                scale=source.scale,
-                translate=source.translate,
-                rotate=source.rotate,
-                shear=source.shear,
-                affine=source.affine.affine_matrix,
-                units=source.units,
-                axis_labels=source.axis_labels,
-                metadata={METADATA_KEY: {"role": "annotation", "copied_from": source.name}},
-            )
-            layer.colormap = annotation_colormap()
-            self.session.annotation = layer
-            source.visible = False
+            copy_of_annotation(self.session, self.tools.layer())
 
     def draw_boxes(self) -> None:
         """Take the tool that draws boxes around completely annotated areas."""

@@ -173,13 +173,17 @@ class ExportPanel(Panel):
             "units": layer.units,
             "axis_labels": layer.axis_labels,
         }
-        grid = grid_of(array.ndim, meta)
         self._missing = ""
         image: Image | None = self.image.layer
         if image is None:
-            return Export(array, grid, name=layer.name)
+            return Export(array, grid_of(array.ndim, meta), name=layer.name)
         source = source_of(image, channel_axis_of(image))
-        if source.label_shape != tuple(array.shape):
+        if source.held_axis is not None and source.label_shape == tuple(array.shape):
+            array = source.without_held_axis(array)
+            kept = [axis for axis in range(layer.ndim) if axis != source.held_axis]
+            meta = {name: [values[axis] for axis in kept] for name, values in meta.items()}
+        grid = grid_of(array.ndim, meta)
+        if source.stack_shape != tuple(array.shape):
             self._missing = f" Without intensities: {image.name!r} is not as large as the objects."
             return Export(array, grid, name=layer.name)  # another image: shapes without intensities
         axis = source.array.ndim - 1 if source.rgb else source.channel_axis

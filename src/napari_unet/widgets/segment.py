@@ -42,10 +42,6 @@ logger = logging.getLogger(__name__)
 
 KEY = "segment"
 TITLE = "Segmentation"
-_CHANNELS_SLIDE = (
-    " Move the slider of the channels to see its planes: the channels are not the image's first "
-    "axis. Exported files are right."
-)
 
 
 class SegmentPanel(Panel):
@@ -300,9 +296,7 @@ class SegmentPanel(Panel):
             self.form.show_estimate(diameter)
         how = "Stopped after" if outcome.cancelled else "Done in"
         size = f", about {diameter:.0f} px across" if diameter is not None else ""
-        # napari matches the axes of layers from the last one backwards.
-        slid = _CHANNELS_SLIDE if run.request.source.channel_axis else ""
-        return f"{how} {outcome.seconds:.1f} s: {outcome.result}{size}.{slid}"
+        return f"{how} {outcome.seconds:.1f} s: {outcome.result}{size}."
 
     def _on_failed(self, outcome: JobFailed) -> None:
         run = self._run
