@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_unet.core.errors import AnnotationError
 from napari_unet.widgets._annotation_layer import next_free, paintable
 from napari_unet.widgets._label_plane import plane_of
+from napari_unet.widgets._written_pixels import write_pixels
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -90,12 +91,12 @@ def split_object(
         raise AnnotationError(f"Object {number} is a single pixel and cannot be split.")
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
     by_size = np.argsort(-sizes, kind="stable") + 1
-    numbers = np.zeros(count + 1, int)
-    numbers[by_size[0]] = number
     added = [new_number]
     while len(added) < count - 1:
         added.append(next_free(added[-1]))
     paintable(layer, added[-1])
+    numbers = np.zeros(count + 1, int)
+    numbers[by_size[0]] = number
     numbers[by_size[1:]] = added
     rows, columns = np.nonzero(pieces)
     values = numbers[pieces[rows, columns]]
@@ -177,6 +178,5 @@ def _write(
     columns: _Rows,
     values: npt.NDArray[np.integer],
 ) -> None:
-    """Write through the layer's edit history, so that Ctrl+Z takes it back."""
     leading = [np.full(len(rows), place) for place in index]
-    layer.data_setitem((*leading, rows, columns), np.asarray(values, layer.data.dtype))
+    write_pixels(layer, (*leading, rows, columns), values)
