@@ -117,6 +117,15 @@ def test_pieces_do_not_look_like_painted_background() -> None:
     )
 
 
+def test_objects_with_the_largest_numbers_are_split() -> None:
+    """Other programs number objects with all 64 bits."""
+    highest = 2**64 - 2
+    layer = Labels(two_touching_discs() * np.uint64(highest))
+    added = split_object(layer, (), highest, highest + 1)
+    assert added == (highest + 1,)
+    assert set(np.unique(layer.data).tolist()) == {0, highest, highest + 1}
+
+
 def test_pieces_that_the_data_type_cannot_number_are_declined() -> None:
     layer = Labels(three_pieces(254, np.uint8))
     with pytest.raises(AnnotationError, match="cannot hold the object number 256"):

@@ -95,9 +95,10 @@ def split_object(
     while len(added) < count - 1:
         added.append(next_free(added[-1]))
     paintable(layer, added[-1])
-    numbers = np.zeros(count + 1, int)
+    # Of the layer's type: ids of 2^63 and more fit no signed one.
+    numbers = np.zeros(count + 1, plane.dtype)
     numbers[by_size[0]] = number
-    numbers[by_size[1:]] = added
+    numbers[by_size[1:]] = np.array(added, plane.dtype)
     rows, columns = np.nonzero(pieces)
     values = numbers[pieces[rows, columns]]
     _write(layer, index, rows + window[0].start, columns + window[1].start, values)
