@@ -350,6 +350,32 @@ def test_a_result_can_be_edited_again_when_its_sliders_are_left_behind(
     assert first in viewer.layers
 
 
+def test_images_segmented_in_turn_keep_one_result_each(
+    panel: SegmentPanel, viewer: Any, done: Callable[[], None]
+) -> None:
+    """A result that was corrected stays, and a new one lies beside it."""
+    images = [viewer.add_image(picture(seed=seed), name="ab"[seed]) for seed in (0, 1)]
+
+    def segment_image(which: int) -> Any:
+        panel.form.image.set_layer(images[which])
+        panel.start()
+        done()
+        return panel.run.stream.layer
+
+    def results() -> list[str]:
+        return [layer.name for layer in viewer.layers if "objects" in layer.name]
+
+    for which in (0, 1, 0, 1, 0):
+        segment_image(which)
+    assert sorted(results()) == ["a objects", "b objects"]
+    viewer.layers["b objects"].data_setitem((np.array([0]), np.array([0])), 7)
+    segment_image(1)
+    assert sorted(results()) == ["a objects", "b objects", "b objects [1]"]
+    viewer.layers.remove("a objects")
+    segment_image(0)
+    assert sorted(results()) == ["a objects", "b objects", "b objects [1]"]
+
+
 def test_corrected_results_are_never_overwritten(
     panel: SegmentPanel, viewer: Any, done: Callable[[], None]
 ) -> None:

@@ -136,6 +136,10 @@ class SegmentationRun:
             layers.selection.active = active
         self._taken_out = []
 
+    def rest(self) -> None:
+        """Give memory back, but go on noticing corrections: another image is segmented."""
+        self.store = ProbabilityStore(0)
+
     def close(self) -> None:
         """Let go of timers and events; the layers stay."""
         self.stream.close()

@@ -55,6 +55,8 @@ class SegmentPanel(Panel):
         self._feed = ViewFeed(napari_viewer)
         self._run: SegmentationRun | None = None
         self._before: SegmentationRun | None = None
+        #: The last segmentation of each other image.
+        self._others: list[SegmentationRun] = []
         self._build()
         self.progress = Progress(self._bar, self.session.frames)
         self.thresholds = LiveThresholds(self.session, self._look_at, self)
@@ -182,7 +184,7 @@ class SegmentPanel(Panel):
         self._feed.stop()
         self.thresholds.forget()
         self.sizes.pause()
-        for run in (self._run, self._before):
+        for run in (self._run, self._before, *self._others):
             if run is not None:
                 run.close()
         self.progress.end()
@@ -214,15 +216,31 @@ class SegmentPanel(Panel):
 
         It comes back when the new segmentation ends before it has anything to show.
         """
-        last = self._run
+        last = self._last_of(layer)
         if last is None:
             return
-        replaceable = last.image is layer and last.alive and not last.stream.edited
+        replaceable = last.alive and not last.stream.edited
         if replaceable and not self.options.keep.isChecked() and not self._in_use(last):
             last.take_out()
             self._before = last
         else:
             last.close()
+
+    def _last_of(self, layer: Any) -> SegmentationRun | None:
+        """Return the last segmentation of an image, and set those of others aside."""
+        if self._run is not None:
+            self._others.append(self._run)
+        found, others = None, []
+        for run in self._others:
+            if run.image is layer:
+                found = run
+            elif run.alive and run.image in self.viewer.layers:
+                run.rest()
+                others.append(run)
+            else:
+                run.close()
+        self._others = others
+        return found
 
     def _forget_before(self) -> None:
         if self._before is not None:
