@@ -160,6 +160,20 @@ def test_a_stack_plane_by_plane_and_linked(folder, tmp_path):
     np.testing.assert_array_equal(plain[0] > 0, linked[0] > 0)
 
 
+def test_depth_is_linked_also_where_it_comes_before_time(folder, tmp_path):
+    plane = tifffile.imread(folder / "new.tif")
+    film = np.stack([plane, plane.T if plane.shape[0] == plane.shape[1] else plane[::-1]])
+    stack = tmp_path / "film.ome.tif"
+    tifffile.imwrite(stack, np.stack([film] * 3), ome=True, metadata={"axes": "ZTYX"})
+    words = ["segment", stack, "--model", folder / "tiny.safetensors", "--output", tmp_path]
+    assert run(*words, "--link", "--format", "tiff", "ome-zarr") == 0
+    linked = tifffile.imread(tmp_path / "film_masks.tif")
+    assert linked.shape == (2, 3, *plane.shape)
+    np.testing.assert_array_equal(linked[:, 0], linked[:, 2])
+    assert not np.intersect1d(linked[0][linked[0] > 0], linked[1][linked[1] > 0]).size
+    np.testing.assert_array_equal(read_labels(tmp_path / "film_masks.zarr").data, linked)
+
+
 def test_a_large_image_goes_block_by_block_with_the_same_result(
     folder, tmp_path, monkeypatch, capfd
 ):

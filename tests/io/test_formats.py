@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import roifile
@@ -21,6 +22,7 @@ from napari_unet.io.coco import read_coco, write_coco
 from napari_unet.io.geojson import read_geojson, write_geojson
 from napari_unet.io.grid import Grid, unit_ratio
 from napari_unet.io.imagej_roi import read_imagej_rois, write_imagej_rois
+from napari_unet.io.images import read_labels
 from napari_unet.io.masks_tiff import read_masks, write_annotation, write_masks
 from napari_unet.io.measurements import read_measurements
 from napari_unet.io.ome_zarr import open_image, read_ome_zarr, write_ome_zarr
@@ -47,6 +49,45 @@ def test_tiff_of_a_transposed_stack(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
         assert tiff.series[0].axes == "TZYX"
         assert (tiff.asarray() == labels.transpose(1, 0, 2, 3)).all()
+
+
+@pytest.mark.parametrize(
+    "make", [np.asarray, zarr.array, da.from_array], ids=["numpy", "zarr", "dask"]
+)
+def test_ome_zarr_of_a_transposed_stack(tmp_path, make):
+    """OME's order is TCZYX; microscopes also write depth before time."""
+    labels = np.random.default_rng(0).integers(0, 9, (2, 3, 4, 5))
+    grid = Grid.of(4, axes="ZTYX", scale=(7, 60, 1, 1), units=["um", "s", "um", "um"])
+    write_ome_zarr(tmp_path / "a.zarr", make(labels), grid=grid)
+    saved, place = read_ome_zarr(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(saved, labels.transpose(1, 0, 2, 3))
+    assert (place.axes, place.scale[:2], place.units[0]) == ("TZYX", (60, 7), "second")
+
+
+@pytest.mark.parametrize("axes", ["SYX", "ITYX"])
+def test_axes_that_files_have_no_name_for_are_stacks(tmp_path, axes):
+    labels = np.random.default_rng(0).integers(0, 9, (2, 3, 4, 5)[-len(axes) :])
+    write_masks(tmp_path / "a.tif", labels, grid=Grid.of(len(axes), axes=axes))
+    write_ome_zarr(tmp_path / "a.zarr", labels, grid=Grid.of(len(axes), axes=axes))
+    ordered = labels if axes == "SYX" else labels.transpose(1, 0, 2, 3)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, ordered)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.zarr").data, ordered)
+
+
+@pytest.mark.parametrize("write", [write_masks, write_annotation, write_ome_zarr])
+def test_more_axes_than_files_have_are_refused(tmp_path, write):
+    with pytest.raises(
+        InputError, match="6 axes and a file of masks at most 5: save them in parts"
+    ):
+        write(tmp_path / "a", np.zeros((2, 2, 2, 2, 4, 5), int))
+
+
+def test_a_table_has_a_column_for_each_of_many_axes(tmp_path):
+    labels = np.ones((2, 1, 2, 1, 1, 2, 3), int)
+    write_labels(tmp_path / "a.csv", labels)
+    table = read_measurements(tmp_path / "a.csv")
+    places = np.stack([column for name, column in table.items() if len(name) == 1], axis=1)
+    assert places.tolist() == [list(index) for index in np.ndindex(*labels.shape[:-2])]
 
 
 def test_tiff_with_an_odd_unit(tmp_path):

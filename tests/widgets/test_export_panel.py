@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.core.errors import OutputError
 from napari_unet.io import ome_zarr
+from napari_unet.io.imagej_roi import read_imagej_rois
 from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
 from napari_unet.io.registry import formats
@@ -318,3 +319,20 @@ def test_file_save_writes_measurements_of_labels_and_image(viewer: Any, tmp_path
     path = tmp_path / "table.csv"
     writers.write_csv(str(path), [layer.as_layer_data_tuple() for layer in layers])
     assert set(read_measurements(path)["mean_intensity"]) == {7.0}
+
+
+def test_a_stack_with_names_of_its_own_is_saved_as_a_stack(
+    viewer: Any, panel: ExportPanel, done: Callable[[], None], tmp_path: Path
+) -> None:
+    """Files know no axis "slice": regions of all planes would lie on none."""
+    stack = np.zeros((3, 20, 30), int)
+    for plane in range(3):
+        stack[plane, 2:9, 3 + plane : 12] = plane + 1
+    panel.labels.set_layer(viewer.add_labels(stack, axis_labels=("slice", "y", "x")))
+    panel.choose_format("imagej-roi")
+    panel.save(tmp_path / "a_rois.zip")
+    done()
+    assert panel.error == ""
+    saved = read_imagej_rois(tmp_path / "a_rois.zip", stack.shape)
+    np.testing.assert_array_equal(saved, stack)
+    assert read_measurements(tmp_path / "a_measurements.csv")["z"].tolist() == [0, 1, 2]

@@ -154,7 +154,7 @@ class _Work:
         if labels is None:
             return False
         if self.link:
-            labels = _linked(labels)
+            labels = _linked(labels, picture.plane_grid.axes)
         export = Export(
             labels,
             picture.plane_grid,
@@ -199,11 +199,13 @@ class _Work:
         return None
 
 
-def _linked(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def _linked(labels: npt.NDArray[np.int32], axes: str) -> npt.NDArray[np.int32]:
     """Keep numbers from plane to plane (of each time point, when there is time and depth)."""
     from napari_unet.core.linking import link_planes
 
-    return labels if labels.ndim < 3 else link_planes(labels, axis=labels.ndim - 3)
+    if labels.ndim < 3:
+        return labels
+    return link_planes(labels, axis=axes.index("Z") if "Z" in axes else labels.ndim - 3)
 
 
 def _summary(labels: npt.NDArray[np.int32], model: Model) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from napari_unet.core.errors import InputError
 
+#: The axes that files of labels have names for, in the order of OME.
+FILE_AXES = "TCZYX"
 #: Axis names by number of axes, when nothing else is known: stacks are taken as depth.
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
@@ -212,8 +214,35 @@ def common_pixel_size(grids: Iterable[Grid]) -> tuple[float, str] | None:
     return None if size is None else (math.sqrt(size[0] * size[1]), unit)
 
 
+def named_axes(axes: str, known: str) -> str:
+    """Give axes whose letters are not known the names that are free, where there are enough."""
+    unnamed = [letter for letter in axes if letter not in known]
+    free = [letter for letter in "ZTC" if letter not in axes]
+    if len(unnamed) > len(free):
+        return axes
+    names = iter(sorted(free[: len(unnamed)], key="TCZ".index))
+    return "".join(next(names) if letter in unnamed else letter for letter in axes)
+
+
+def file_axes(axes: str) -> str:
+    """Return the axes of labels under the names that files have: T, C, Z, Y and X.
+
+    Raises
+    ------
+    InputError
+        If there are more axes than that.
+    """
+    named = named_axes(axes, known=FILE_AXES)
+    if not set(named) <= set(FILE_AXES):
+        raise InputError(
+            f"These labels have {len(axes)} axes and a file of masks at most {len(FILE_AXES)}: "
+            "save them in parts."
+        )
+    return named
+
+
 def _axis_letters(ndim: int, axes: str | Sequence[str] | None) -> str:
-    usual = _DEFAULT_AXES.get(ndim, "QQQQQQQQ"[: max(0, ndim - 5)] + "TCZYX")
+    usual = _DEFAULT_AXES.get(ndim, "JKLMNPQ"[-max(1, ndim - 5) :] + "TCZYX")
     letters = "".join(str(name)[:1].upper() for name in axes) if axes is not None else ""
     good = len(letters) == ndim and len(set(letters)) == ndim and set(letters) <= set("TCZYXSQI")
     # X before Y cannot be written: arrays are rows of pixels in every format here.

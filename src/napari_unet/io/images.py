@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.grid import Grid
+from napari_unet.io.grid import Grid, named_axes
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _without_single_axes(image: ImageFile) -> ImageFile:
 
 def lazily(data: Any) -> Any:
     """Wrap arrays that would be read as a whole when they are indexed."""
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray) or hasattr(data, "dask"):
         return data
     import dask.array
 
@@ -297,7 +297,7 @@ def _read_tiff(path: Path) -> ImageFile:
     samples = axes.find("S")
     if samples >= 0 and data.shape[samples] == 2 and _ALPHA & set(page.extrasamples):
         data, axes = lazily(data)[(*(slice(None),) * samples, 0)], axes.replace("S", "")
-    letters = _named_axes(axes)
+    letters = named_axes(axes, known="TCZYXS")
     grid = Grid.of(
         len(letters),
         axes=letters,
@@ -308,16 +308,6 @@ def _read_tiff(path: Path) -> ImageFile:
     channel = grid.axes.find("S") if "S" in grid.axes else grid.axes.find("C")
     rgb = "S" in grid.axes and data.shape[channel] in (3, 4) and page.photometric not in _GRAYS
     return ImageFile(data, grid, channel if channel >= 0 else None, rgb, file_name_stem(path))
-
-
-def _named_axes(axes: str) -> str:
-    """Give the axes that a file has no name for, or an unusual one, the names that are free."""
-    unnamed = [letter for letter in axes if letter not in "TCZYXS"]
-    free = [letter for letter in "ZTC" if letter not in axes]
-    if len(unnamed) > len(free):
-        return axes
-    names = iter(sorted(free[: len(unnamed)], key="TCZ".index))
-    return "".join(next(names) if letter in unnamed else letter for letter in axes)
 
 
 def _say_what_is_left_out(path: Path, series: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from napari_unet.core.atomic import atomic_file
 from napari_unet.core.errors import InputError
 from napari_unet.core.overlap import as_labels
-from napari_unet.io.grid import Grid, grid_for
+from napari_unet.io.grid import Grid, file_axes, grid_for
 from napari_unet.io.images import ImageFile, read_labels
 from napari_unet.io.tiff_calibration import imagej_metadata
 
@@ -77,6 +78,7 @@ def _write(path: str | Path, array: npt.NDArray[Any], grid: Grid | None) -> None
     import tifffile
 
     grid = grid_for(array, grid)
+    grid = replace(grid, axes=file_axes(grid.axes))
     hyperstack = _as_hyperstack(array, grid.axes)
     entries, resolution = imagej_metadata(grid)
     # The range ImageJ shows at first; else it stretches the first plane's labels.
@@ -95,10 +97,6 @@ def _write(path: str | Path, array: npt.NDArray[Any], grid: Grid | None) -> None
 
 def _as_hyperstack(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
     """Bring an array into ImageJ's order of axes, TZCYX."""
-    if not set(axes) <= set(_IMAGEJ_ORDER):
-        raise InputError(
-            f"A TIFF file cannot hold the axes {axes} of these labels; choose OME-Zarr."
-        )
     ordered = array.transpose([axes.index(letter) for letter in _IMAGEJ_ORDER if letter in axes])
     missing = tuple(i for i, letter in enumerate(_IMAGEJ_ORDER) if letter not in axes)
     return np.ascontiguousarray(np.expand_dims(ordered, missing))

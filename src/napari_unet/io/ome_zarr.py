@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +12,11 @@ import numpy as np
 
 from napari_unet.core.atomic import atomic_folder, output_error
 from napari_unet.core.errors import InputError, OutputError, stop_if
-from napari_unet.io.grid import Grid, grid_for, unit_name
+from napari_unet.io.grid import FILE_AXES, Grid, file_axes, grid_for, unit_name
+from napari_unet.io.images import lazily
 
 NgffVersion = Literal["0.4", "0.5"]
 
-_ORDER = "TCZYX"
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _CHUNK = 1024
 #: The pyramid ends when a plane is at most this large.
@@ -42,7 +43,7 @@ def write_ome_zarr(
     labels
         Whole numbers ``(..., Y, X)``: numpy, zarr, dask or memory-mapped. The type is kept.
     grid
-        Axes (of T, C, Z, Y, X), pixel size, position and units.
+        Axes, pixel size, position and units. Axes are written in the order T, C, Z, Y, X.
     version
         Of the specification: 0.4 is Zarr format 2, 0.5 is Zarr format 3.
     cancelled
@@ -53,7 +54,7 @@ def write_ome_zarr(
     OutputError
         If the folder cannot be written, or holds something else; it is left as it was.
     InputError
-        If the labels are not whole numbers or have other axes.
+        If the labels are not whole numbers or have more axes.
     StoppedError
         If ``cancelled`` says so; an existing folder is left as it was.
     """
@@ -62,12 +63,24 @@ def write_ome_zarr(
     grid = grid_for(labels, grid)
     if np.dtype(labels.dtype).kind not in "biu":
         raise InputError(f"The labels must be whole numbers, not {labels.dtype}.")
-    places = [_ORDER.find(letter) for letter in grid.axes]
-    if -1 in places or places != sorted(places):
-        raise InputError(f"OME-Zarr needs axes in the order {_ORDER}, not {grid.axes}.")
+    labels, grid = _in_order(labels, grid)
     check_replaceable(path)
     with atomic_folder(path) as temporary:
         _write_pyramid(temporary, labels, grid, version, cancelled)
+
+
+def _in_order(labels: Any, grid: Grid) -> tuple[Any, Grid]:
+    """Bring axes into the order that OME-Zarr asks for, without reading lazy labels."""
+    grid = replace(grid, axes=file_axes(grid.axes))
+    order = sorted(range(grid.ndim), key=lambda axis: FILE_AXES.index(grid.axes[axis]))
+    if order == list(range(grid.ndim)):
+        return labels, grid
+    return lazily(labels).transpose(order), Grid(
+        axes="".join(grid.axes[axis] for axis in order),
+        scale=tuple(grid.scale[axis] for axis in order),
+        translate=tuple(grid.translate[axis] for axis in order),
+        units=tuple(grid.units[axis] for axis in order),
+    )
 
 
 def check_replaceable(path: str | Path) -> None:

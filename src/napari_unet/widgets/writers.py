@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_unet.core.errors import OutputError
-from napari_unet.io.grid import Grid
+from napari_unet.io.grid import FILE_AXES, Grid, named_axes
 from napari_unet.io.registry import Export, format_named
 from napari_unet.widgets._places import is_there
 
@@ -52,7 +53,7 @@ def write_csv(path: str, layers: list[LayerData]) -> list[str]:
 
 
 def grid_of(ndim: int, meta: dict[str, Any]) -> Grid:
-    """Return where a layer stands; a mirrored axis counts with its size.
+    """Return where labels stand; a mirrored axis counts with its size, other names as T, Z or C.
 
     Parameters
     ----------
@@ -62,13 +63,14 @@ def grid_of(ndim: int, meta: dict[str, Any]) -> Grid:
         Attributes of the layer: ``scale``, ``translate``, ``units``, ``axis_labels``.
     """
     scale = meta.get("scale")
-    return Grid.of(
+    grid = Grid.of(
         ndim,
         axes=meta.get("axis_labels"),
         scale=None if scale is None else [abs(float(size)) or 1.0 for size in scale],
         translate=meta.get("translate"),
         units=[_unit(unit) for unit in meta["units"]] if meta.get("units") is not None else None,
     )
+    return replace(grid, axes=named_axes(grid.axes, known=FILE_AXES))
 
 
 def _unit(unit: Any) -> str:
