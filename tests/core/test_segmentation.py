@@ -197,6 +197,48 @@ def test_only_a_window_of_a_lazy_stack_is_read() -> None:
     assert array.keys == [(3, slice(10, 14), slice(20, 25))]
 
 
+def test_each_plane_of_a_file_is_read_once_for_all_tiles(model: Model) -> None:
+    """Files are often one chunk per plane, which each tile would decompress again."""
+    pixels = bright_spots(3, 60, 70)
+    read: list[int] = []
+
+    def load(block_info: Any = None) -> np.ndarray:
+        number = block_info[None]["array-location"][0][0]
+        read.append(number)
+        return pixels[number : number + 1]
+
+    lazy = dask.array.map_blocks(load, chunks=((1, 1, 1), (60,), (70,)), dtype=pixels.dtype)
+    read.clear()
+    found = segment(model, lazy, settings=TILES)
+    assert read == [0, 1, 2]
+    np.testing.assert_array_equal(found, segment(model, pixels, settings=TILES))
+
+
+def test_a_large_file_is_not_read_as_a_whole_for_a_part_of_it(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = bright_spots(1, 400, 300)[0]
+    monkeypatch.setattr("napari_unet.core.segmentation._HELD_FOR_A_PART", pixels.nbytes - 1)
+    asked: list[int] = []
+
+    class Recording:
+        shape, ndim, dtype = pixels.shape, 2, pixels.dtype
+
+        def __getitem__(self, key: Any) -> np.ndarray:
+            asked.append(pixels[key].size)
+            return pixels[key]
+
+    part = (slice(100, 140), slice(50, 120))
+    found = list(iter_segmentation(model, Recording(), diameter=None, settings=TILES, region=part))[
+        -1
+    ]
+    expected = list(iter_segmentation(model, pixels, diameter=None, settings=TILES, region=part))[
+        -1
+    ]
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert max(asked[1:]) < pixels.size / 10  # the first one measures the intensities
+
+
 @pytest.mark.parametrize("shape", [(5,), (0, 4), (5, 3)])
 def test_arrays_without_a_plane(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="has no plane"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from napari_unet.core.errors import InputError, first_line
 
+#: Planes up to this size are held in memory where they are read again and again.
+HELD_BYTES = 2**27
 #: What libraries raise when a file is gone, cut short or damaged.
 _READING_ERRORS = (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, zlib.error)
 
@@ -91,6 +94,29 @@ class Plane:
         first_row, first_column = int(rows.min()), int(columns.min())
         pixels = self.read(first_row, int(rows.max()) + 1, first_column, int(columns.max()) + 1)
         return pixels[:, (rows - first_row)[:, None], (columns - first_column)[None, :]]
+
+
+def in_memory(plane: Plane, largest: int = HELD_BYTES) -> Plane:
+    """Read a plane that lies elsewhere once, instead of again for each tile.
+
+    Libraries read whole chunks, and many files are one chunk per plane.
+
+    Parameters
+    ----------
+    plane
+        The plane; one in memory or in a memory map stays as it is, and one that cannot be read as
+        a whole: some of its tiles may be read all the same.
+    largest
+        Planes of more bytes stay where they are.
+    """
+    shape, array = plane.array.shape, plane.array
+    size = math.prod(int(n) for n in shape) * np.dtype(array.dtype).itemsize
+    if isinstance(array, np.ndarray) or size > largest:
+        return plane
+    try:
+        return replace(plane, array=plane._held((slice(None),) * len(shape)))
+    except InputError:
+        return plane
 
 
 def read_window(array: Any, window: tuple[Any, ...], what: str) -> npt.NDArray[Any]:

@@ -21,11 +21,13 @@ from napari_unet.core.events import (
 from napari_unet.core.instances import StreamingInstances, at_scale, label_classes
 from napari_unet.core.model import Model
 from napari_unet.core.normalization import IntensityScale
-from napari_unet.core.planes import Plane, as_plane, lazy_part
+from napari_unet.core.planes import HELD_BYTES, Plane, as_plane, in_memory, lazy_part
 from napari_unet.core.prediction import Predictor, Region, check_region, iter_tiles, scale_factor
 from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.tile_run import Focus
 
+#: Larger planes (bytes) are not read as a whole when only a part of them is segmented.
+_HELD_FOR_A_PART = 2**24
 SegmentationEvent = DiameterChosen | TileDone | LabelsChanged | PlaneDone | SegmentationDone
 
 #: Object diameter of an image in its pixels, ``"auto"`` to estimate it, None to use it as it is.
@@ -230,6 +232,8 @@ class _PlaneRun:
     ) -> Iterator[SegmentationEvent]:
         model = self._predictor.model
         model.check_channels(self._plane.channels)
+        part = self._box.shape != self._plane.shape
+        self._plane = in_memory(self._plane, _HELD_FOR_A_PART if part else HELD_BYTES)
         scale = model.normalization.measure(self._plane)
         chosen = choose_diameter(
             self._predictor, self._plane, diameter, self._index, scale, cancelled

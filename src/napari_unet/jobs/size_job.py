@@ -46,7 +46,7 @@ def size_job(
     """
     from napari_unet.core.diameter import estimate_diameter
     from napari_unet.core.model_file import load_model
-    from napari_unet.core.planes import as_plane
+    from napari_unet.core.planes import as_plane, in_memory
 
     loaded = load_model(model) if isinstance(model, str) else model
     if loaded.diameter is None:
@@ -54,6 +54,7 @@ def size_job(
         return
     plane = as_plane(image, channel_axis)
     loaded.check_channels(plane.channels)
+    plane = in_memory(plane)
     diameter = estimate_diameter(loaded, plane, settings=settings, cancelled=cancelled)
     if not (cancelled is not None and cancelled()):
         yield SizeFound(index, diameter)
