@@ -34,3 +34,17 @@ def test_alpha_is_left_out_wherever_the_colours_are(tmp_path):
     picture = read_channel(tmp_path / "a.tif", None)
     assert picture.channel_axis == 0
     assert (picture.data == planes[:3]).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 48, 64), (4, 48, 64), (2, 3, 48, 64)])
+def test_planes_that_a_file_calls_colours_may_be_a_stack(tmp_path, shape):
+    """tifffile calls 3 or 4 planes colours when nobody says otherwise."""
+    planes = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    assert (images.read_labels(tmp_path / "a.tif").data == planes).all()
+    colours = read_channel(tmp_path / "a.tif", None)
+    assert colours.rgb and colours.channel_axis == len(shape) - 3
+    stack = read_channel(tmp_path / "a.tif", None, lambda picture: picture.data.shape == shape)
+    assert stack.channel_axis is None and not stack.rgb
+    assert (stack.data == planes).all()
+    assert len(set(stack.axes)) == len(shape) and set(stack.axes) <= set("TZCYX")

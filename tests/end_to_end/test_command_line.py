@@ -21,7 +21,9 @@ import zarr
 
 import napari_unet as nu
 from napari_unet.cli import main
+from napari_unet.cli.train import training_pair
 from napari_unet.core.model_file import list_models
+from napari_unet.core.pairs import annotated_planes
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.io.images import read_labels
 from napari_unet.io.registry import formats
@@ -172,6 +174,32 @@ def test_depth_is_linked_also_where_it_comes_before_time(folder, tmp_path):
     np.testing.assert_array_equal(linked[:, 0], linked[:, 2])
     assert not np.intersect1d(linked[0][linked[0] > 0], linked[1][linked[1] > 0]).size
     np.testing.assert_array_equal(read_labels(tmp_path / "film_masks.zarr").data, linked)
+
+
+def test_a_stack_of_three_planes_that_its_file_calls_colours(folder, tmp_path):
+    """What ``tifffile.imwrite(path, stack)`` makes of it."""
+    plane, painted = (tifffile.imread(folder / name) for name in ("image.tif", "painted.tif"))
+    options = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([plane] * 3), **options)
+    words = ["segment", tmp_path / "a.tif", "--model", folder / "tiny.safetensors"]
+    assert run(*words, "--output", tmp_path) == 0
+    masks = tifffile.imread(tmp_path / "a_masks.tif")
+    assert masks.shape == (3, *plane.shape)
+    tifffile.imwrite(tmp_path / "painted.tif", np.stack([painted] * 3), **options)
+    words = ["train", tmp_path / "a.tif", tmp_path / "painted.tif", "--steps", 1, *TINY]
+    assert run(*words, "--model", tmp_path / "m.safetensors") == 0
+
+
+def test_masks_of_a_film_with_depth_before_time_can_be_learned(tmp_path):
+    film = np.random.default_rng(0).integers(0, 255, (4, 2, 2, 96, 96), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.ome.tif", film, ome=True, metadata={"axes": "ZTCYX"})
+    masks = np.zeros((2, 4, 96, 96), np.uint16)
+    masks[1, 3, 20:40, 30:50] = 7
+    tifffile.imwrite(tmp_path / "a_masks.tif", masks, imagej=True, metadata={"axes": "TZYX"})
+    _picture, pair = training_pair(tmp_path / "a.ome.tif", tmp_path / "a_masks.tif", None)
+    (plane,) = annotated_planes([pair])
+    np.testing.assert_array_equal(plane.plane.read(0, 96, 0, 96), film[3, 1])
+    np.testing.assert_array_equal(plane.labels, masks[1, 3])
 
 
 def test_a_large_image_goes_block_by_block_with_the_same_result(

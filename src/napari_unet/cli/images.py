@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from napari_unet.cli.console import note
 from napari_unet.core.errors import InputError
-from napari_unet.io.images import ImageFile, lazily, read_image
+from napari_unet.io.images import ImageFile, as_stack, lazily, read_image
 
 
-def read_channel(path: Path, channel: int | None) -> ImageFile:
+def read_channel(
+    path: Path,
+    channel: int | None,
+    is_stack: Callable[[ImageFile], bool] = lambda picture: False,
+) -> ImageFile:
     """Read an image, or one of its channels.
 
     Parameters
@@ -18,6 +24,8 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
         Image file.
     channel
         Which channel is used, counted from 1 as in ImageJ; None uses all of them.
+    is_stack
+        Asked about an image whose colours are planes of their own: whether they are a stack.
 
     Raises
     ------
@@ -25,6 +33,14 @@ def read_channel(path: Path, channel: int | None) -> ImageFile:
         If the file is not an image or has no such channel.
     """
     picture = read_image(path)
+    if picture.colours_apart:
+        if is_stack(picture):
+            picture = as_stack(picture)
+        elif channel is None:
+            note(
+                f"{path.name}: its {picture.data.shape[picture.channel_axis]} planes are taken for "
+                "colours, as the file says; save a stack with photometric='minisblack' in tifffile"
+            )
     axis = picture.channel_axis
     # Alpha is no information about the sample.
     if picture.rgb and axis is not None and picture.data.shape[axis] > 3:

@@ -137,7 +137,7 @@ class _Work:
 
     def segment(self, path: Path, stem: str, which: str, cancelled: Callable[[], bool]) -> bool:
         """Segment one file and write its results; return False when it was cancelled."""
-        picture = read_channel(path, self.channel)
+        picture = read_channel(path, self.channel, self._for_gray_planes)
         description = f"{which} {path.name}"
         if is_large(picture):
             return segment_large(
@@ -169,6 +169,10 @@ class _Work:
             written.append(target.name)
         say(f"{path.name}: {_summary(labels, self.predictor.model)} -> {', '.join(written)}")
         return True
+
+    def _for_gray_planes(self, _picture: ImageFile) -> bool:
+        model = self.predictor.model
+        return model.channels != "gray_or_rgb" and model.net.in_channels == 1
 
     def _labels(
         self, picture: ImageFile, description: str, cancelled: Callable[[], bool]

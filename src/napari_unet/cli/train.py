@@ -17,7 +17,7 @@ from napari_unet.cli.parser import AUTO
 from napari_unet.core.errors import InputError
 from napari_unet.core.settings import NetworkSettings, TrainSettings, describe, recipe_values
 from napari_unet.io.grid import common_pixel_size
-from napari_unet.io.images import ImageFile, file_name_stem, read_labels
+from napari_unet.io.images import ImageFile, file_name_stem, lazily, read_labels
 
 #: How the name of a model file ends.
 MODEL_SUFFIXES = (".safetensors",)
@@ -46,10 +46,11 @@ def run(options: argparse.Namespace) -> int:
             f"{', '.join(ignored)} changes nothing: the network of the model to start from is "
             "kept; --base none builds a new one"
         )
-    pictures = [read_channel(image, options.channel) for image, _ in files]
-    pairs = [
-        training_pair(picture, labels) for picture, (_, labels) in zip(pictures, files, strict=True)
-    ]
+    pictures, pairs = [], []
+    for image, labels in files:
+        picture, pair = training_pair(image, labels, options.channel)
+        pictures.append(picture)
+        pairs.append(pair)
     with Interruptible() as interrupted:
         finished = follow_training(pairs, settings, base, interrupted)
         model = dataclasses.replace(
@@ -142,17 +143,32 @@ def base_model(name: str) -> Model | str | None:
     return name if name == AUTO else load_model(name)
 
 
-def training_pair(picture: ImageFile, labels: Path) -> TrainingPair:
-    """Read the labels of an image and put the two together."""
+def training_pair(image: Path, labels: Path, channel: int | None) -> tuple[ImageFile, TrainingPair]:
+    """Read an image, or one of its channels, and its labels, and put the two together."""
     from napari_unet.core.pairs import TrainingPair
 
-    return TrainingPair(
+    painted = read_labels(labels)
+    picture = read_channel(image, channel, lambda picture: picture.data.shape == painted.data.shape)
+    pair = TrainingPair(
         picture.data,
-        read_labels(labels).data,
+        _in_order_of(picture, painted),
         channel_axis=picture.channel_axis,
         spacing=_proportions(picture),
         name=picture.name,
     )
+    return picture, pair
+
+
+def _in_order_of(picture: ImageFile, painted: ImageFile) -> Any:
+    """Bring time and depth of labels into the order of their image.
+
+    Files of masks have time first; microscopes also write depth first.
+    """
+    axes = picture.plane_grid.axes
+    shape = [n for axis, n in enumerate(picture.data.shape) if axis != picture.channel_axis]
+    if list(painted.data.shape) == shape or sorted(painted.axes) != sorted(axes):
+        return painted.data
+    return lazily(painted.data).transpose([painted.axes.index(letter) for letter in axes])
 
 
 def _calibration(pictures: Sequence[ImageFile]) -> dict[str, Any]:

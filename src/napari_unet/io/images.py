@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.errors import InputError
-from napari_unet.io.grid import Grid, named_axes
+from napari_unet.io.grid import FILE_AXES, Grid, named_axes
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,11 @@ class ImageFile:
     def axes(self) -> str:
         """Axis letters of ``data``."""
         return self.grid.axes
+
+    @property
+    def colours_apart(self) -> bool:
+        """Whether each colour is a plane of its own, which planes of a stack may be as well."""
+        return self.rgb and self.channel_axis != len(self.data.shape) - 1
 
     @property
     def plane_grid(self) -> Grid:
@@ -160,10 +165,13 @@ def read_labels(path: str | Path) -> ImageFile:
     Raises
     ------
     InputError
-        If the file is missing, not an image, damaged, coloured, or holds other numbers.
+        If the file is missing, not an image, damaged, coloured, or holds other numbers. Planes
+        that only the file calls colours are a stack.
     """
     image = _read(Path(path), as_labels=True)
     name = Path(path).name
+    if image.colours_apart:
+        image = as_stack(image)
     if image.rgb:
         raise InputError(
             f"{name!r} is a colour image, not a label image; give one whose pixel values are the "
@@ -182,6 +190,15 @@ def read_labels(path: str | Path) -> ImageFile:
     elif kind == "b":
         data = np.asarray(data).astype(np.uint8)
     return replace(image, data=data)
+
+
+def as_stack(image: ImageFile) -> ImageFile:
+    """Take the colours of an image for the planes of a stack.
+
+    tifffile calls the planes of an array colours when there are 3 or 4 and nobody says otherwise.
+    """
+    axes = named_axes(image.axes, known=FILE_AXES)
+    return replace(image, grid=replace(image.grid, axes=axes), channel_axis=None, rgb=False)
 
 
 def file_name_stem(path: str | Path) -> str:
