@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.pairs import annotated_planes
 from napari_unet.core.settings import AnnotationSettings
+from napari_unet.widgets import _streaming_layer
 from napari_unet.widgets._annotation_layer import new_annotation, new_boxes
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.session import session_of
@@ -97,3 +100,18 @@ def test_paint_on_a_film_whose_channels_come_after_time_is_learned(
     np.testing.assert_array_equal(plane.plane.read(0, 40, 0, 50), image.data[2])
     np.testing.assert_array_equal(plane.labels, annotation.data[2, 0])
     assert area == "around" or plane.boxes.tolist() == [[3, 3, 31, 31]]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "zarr", "dask"])
+def test_what_is_painted_on_a_stack_larger_than_memory_is_copied_into_a_file(
+    dock: UNetDock, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    painted = np.zeros((3, 40, 50), np.int16)
+    painted[1, 5:15, 5:15] = 1
+    make = {"numpy": np.array, "zarr": zarr.array, "dask": da.from_array}[kind]
+    dock.session.annotation = dock.viewer.add_labels(make(painted))
+    monkeypatch.setattr(_streaming_layer, "MEMORY_SHARE", 0)
+    pairs: Any = dock.panel("Train").pairs
+    (pair,) = pairs.pairs()
+    assert isinstance(pair.labels, np.memmap)
+    np.testing.assert_array_equal(pair.labels, painted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
@@ -13,6 +14,7 @@ from napari_unet.io.grid import common_pixel_size
 from napari_unet.widgets._annotation_layer import is_annotation_candidate
 from napari_unet.widgets._label_plane import boxes_on_plane, counts_blank
 from napari_unet.widgets._source import pixel_size, source_of
+from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.session import Session, same_layer
@@ -110,7 +112,7 @@ class PairRow(QWidget):
                 "Choose the layer you painted cells in; the Annotate tab makes a new one."
             )
         source = source_of(image, self.channel_axis)
-        labels = np.array(annotation.data[0] if annotation.multiscale else annotation.data)
+        labels = _snapshot(annotation.data[0] if annotation.multiscale else annotation.data)
         common: dict[str, Any] = {"spacing": pixel_size(image), "name": image.name}
         if not with_boxes:
             labels = source.without_held_axis(labels)
@@ -145,6 +147,16 @@ class PairRow(QWidget):
     def _on_changed(self, _layer: Any = None) -> None:
         self.channels.show_layer(self.image.layer)
         self.changed.emit()
+
+
+def _snapshot(labels: Any) -> npt.NDArray[Any]:
+    """Copy labels; planes without paint take no memory, and a large stack lies in a file."""
+    copy = allocate(labels.shape, labels.dtype)
+    for index in np.ndindex(*labels.shape[:-2]):
+        plane = np.asarray(labels[index])
+        if plane.any():
+            copy[index] = plane
+    return copy
 
 
 class PairsTable(QWidget):
