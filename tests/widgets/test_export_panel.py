@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_unet.core.errors import OutputError
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io import ome_zarr
 from napari_unet.io.imagej_roi import read_imagej_rois
 from napari_unet.io.masks_tiff import read_masks
@@ -319,6 +319,30 @@ def test_file_save_writes_measurements_of_labels_and_image(viewer: Any, tmp_path
     path = tmp_path / "table.csv"
     writers.write_csv(str(path), [layer.as_layer_data_tuple() for layer in layers])
     assert set(read_measurements(path)["mean_intensity"]) == {7.0}
+
+
+@pytest.mark.parametrize("axes", ["cyx", "tcyx"])
+def test_file_save_measures_each_channel(viewer: Any, tmp_path: Path, axes: str) -> None:
+    """Where channels come after time, results have an axis of length 1 in their place."""
+    pixels = np.stack([np.full((30, 40), 7.0), np.full((30, 40), 9.0)])
+    found = labels() if axes == "cyx" else labels()[None, None].repeat(3, 0)
+    layers = [
+        viewer.add_image(pixels if axes == "cyx" else pixels[None].repeat(3, 0), axis_labels=axes),
+        viewer.add_labels(found),
+    ]
+    data = [layer.as_layer_data_tuple() for layer in layers]
+    writers.write_csv(str(tmp_path / "table.csv"), data)
+    table = read_measurements(tmp_path / "table.csv")
+    assert set(table["mean_intensity_ch1"]) == {7.0} and set(table["mean_intensity_ch2"]) == {9.0}
+    assert len(table["label"]) == (2 if axes == "cyx" else 6)
+    assert "c" not in table
+
+
+def test_file_save_refuses_the_intensities_of_another_image(viewer: Any, tmp_path: Path) -> None:
+    layers = [viewer.add_image(np.zeros((29, 40)), name="other"), viewer.layers["my objects"]]
+    data = [layer.as_layer_data_tuple() for layer in layers]
+    with pytest.raises(InputError, match="'other' and the objects must have the same size"):
+        writers.write_csv(str(tmp_path / "table.csv"), data)
 
 
 def test_a_stack_with_names_of_its_own_is_saved_as_a_stack(

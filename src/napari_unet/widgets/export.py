@@ -11,16 +11,14 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QSizePolicy
 from napari_unet.core.errors import InputError
 from napari_unet.io.registry import Export, Format, format_named, formats
 from napari_unet.jobs.export_job import Written, export_job
-from napari_unet.widgets._annotation_layer import channel_axis_of
+from napari_unet.widgets._exported import export_of
 from napari_unet.widgets._parts import RunButton
 from napari_unet.widgets._places import safe_name
 from napari_unet.widgets._save_dialog import may_replace
-from napari_unet.widgets._source import source_of
 from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.panel import Panel, note
 from napari_unet.widgets.session import METADATA_KEY
-from napari_unet.widgets.writers import grid_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -167,27 +165,12 @@ class ExportPanel(Panel):
             copy = allocate(array.shape, array.dtype)
             copy[...] = array
             array = copy
-        meta = {
-            "scale": layer.scale,
-            "translate": layer.translate,
-            "units": layer.units,
-            "axis_labels": layer.axis_labels,
-        }
-        self._missing = ""
         image: Image | None = self.image.layer
-        if image is None:
-            return Export(array, grid_of(array.ndim, meta), name=layer.name)
-        source = source_of(image, channel_axis_of(image))
-        if source.held_axis is not None and source.label_shape == tuple(array.shape):
-            array = source.without_held_axis(array)
-            kept = [axis for axis in range(layer.ndim) if axis != source.held_axis]
-            meta = {name: [values[axis] for axis in kept] for name, values in meta.items()}
-        grid = grid_of(array.ndim, meta)
-        if source.stack_shape != tuple(array.shape):
+        export = export_of(layer, array, image)
+        self._missing = ""
+        if image is not None and export.image is None:  # another image: shapes without intensities
             self._missing = f" Without intensities: {image.name!r} is not as large as the objects."
-            return Export(array, grid, name=layer.name)  # another image: shapes without intensities
-        axis = source.array.ndim - 1 if source.rgb else source.channel_axis
-        return Export(array, grid, source.array, axis, image.name)
+        return export
 
     def _on_event(self, event: Written) -> None:
         self._written.append(event.path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_unet.core.errors import OutputError
-from napari_unet.io.grid import FILE_AXES, Grid, named_axes
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.io.registry import Export, format_named
 from napari_unet.widgets._places import is_there
 
@@ -41,42 +39,22 @@ def write_coco(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 def write_csv(path: str, layers: list[LayerData]) -> list[str]:
     """Write measurements of a Labels layer, with intensities of an Image layer if one is given."""
+    from napari.layers import Image, Labels
+
+    from napari_unet.widgets._exported import export_of
+
     labels = next(layer for layer in layers if layer[2] == "labels")
     image = next((layer for layer in layers if layer[2] == "image"), None)
-    export = _export(labels[0], labels[1])
-    if image is not None:
-        pixels = _finest(image[0], image[1])
-        axis = pixels.ndim - 1 if image[1].get("rgb") else None
-        name = str(image[1].get("name", export.name))
-        export = Export(export.labels, export.grid, pixels, axis, name)
+    if image is None:
+        return _write("csv", path, _export(labels[0], labels[1]))
+    below = Image(image[0], **image[1])
+    export = export_of(Labels(labels[0], **labels[1]), _finest(labels[0], labels[1]), below)
+    if export.image is None:
+        raise InputError(
+            f"{below.name!r} and the objects must have the same size; save the objects alone, or "
+            "with their own image."
+        )
     return _write("csv", path, export)
-
-
-def grid_of(ndim: int, meta: dict[str, Any]) -> Grid:
-    """Return where labels stand; a mirrored axis counts with its size, other names as T, Z or C.
-
-    Parameters
-    ----------
-    ndim
-        Axes of the label array.
-    meta
-        Attributes of the layer: ``scale``, ``translate``, ``units``, ``axis_labels``.
-    """
-    scale = meta.get("scale")
-    grid = Grid.of(
-        ndim,
-        axes=meta.get("axis_labels"),
-        scale=None if scale is None else [abs(float(size)) or 1.0 for size in scale],
-        translate=meta.get("translate"),
-        units=[_unit(unit) for unit in meta["units"]] if meta.get("units") is not None else None,
-    )
-    return replace(grid, axes=named_axes(grid.axes, known=FILE_AXES))
-
-
-def _unit(unit: Any) -> str:
-    """Return a unit's name; napari calls an axis without calibration ``pixel``."""
-    name = str(unit)
-    return "" if name in ("pixel", "px", "dimensionless") else name
 
 
 def _finest(data: Any, meta: dict[str, Any]) -> Any:
@@ -85,6 +63,8 @@ def _finest(data: Any, meta: dict[str, Any]) -> Any:
 
 
 def _export(data: Any, meta: dict[str, Any]) -> Export:
+    from napari_unet.widgets._exported import grid_of
+
     labels = _finest(data, meta)
     return Export(labels, grid_of(labels.ndim, meta), name=str(meta.get("name", "image")))
 
