@@ -115,3 +115,19 @@ def test_what_is_painted_on_a_stack_larger_than_memory_is_copied_into_a_file(
     (pair,) = pairs.pairs()
     assert isinstance(pair.labels, np.memmap)
     np.testing.assert_array_equal(pair.labels, painted)
+
+
+def test_other_data_in_the_image_is_noticed_by_all_panels(dock: UNetDock) -> None:
+    annotate: Any = dock.panel("Annotate")
+    segment: Any = dock.panel("Segment")
+    image = dock.session.image
+    annotate.make_annotation()
+    assert segment.form.where.itemText(2) == "all 3 planes" and annotate.error == ""
+    image.data = np.zeros((7, 20, 30))
+    assert segment.form.where.itemText(2) == "all 7 planes"
+    assert "press New" in annotate.error
+    dock.session.image = dock.viewer.layers["B"]
+    seen: list[Any] = []
+    dock.session.image_changed.connect(seen.append)
+    image.data = np.zeros((3, 40, 50))
+    assert not seen  # it is not worked on any more

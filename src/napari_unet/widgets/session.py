@@ -53,7 +53,7 @@ class Session(QObject):
     Signals
     -------
     image_changed, annotation_changed, boxes_changed
-        Another layer was chosen (or None): the layer.
+        Another layer was chosen (or None), or the image got other data: the layer.
     annotation_edited
         Pixels of the annotation were changed by painting, undo or a panel: the layer.
     model_changed
@@ -95,6 +95,7 @@ class Session(QObject):
         self._backup: Backup | None = None
         self._asked_to_close = False
         self._connections = Connections()
+        self._image_connections = Connections()
         self.jobs.job_started.connect(self.job_started)
         self.jobs.job_ended.connect(self.job_finished)
         layers = viewer.layers.events
@@ -113,6 +114,9 @@ class Session(QObject):
     def image(self, layer: Image | None) -> None:
         if not same_layer(layer, self._image):
             self._image = layer
+            self._image_connections.clear()
+            if layer is not None:
+                self._image_connections.connect(layer.events.data, self._on_image_data)
             self.image_changed.emit(layer)
 
     @property
@@ -215,6 +219,7 @@ class Session(QObject):
         self.frames.stop()
         self.closing.emit()
         self._connections.clear()
+        self._image_connections.clear()
         self._image = self._annotation = self._boxes = self._model = None
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
@@ -253,6 +258,10 @@ class Session(QObject):
 
     def _forget_request(self) -> None:
         self._asked_to_close = False
+
+    def _on_image_data(self, _event: Any = None) -> None:
+        """Let panels look again: other pixels may have other axes."""
+        self.image_changed.emit(self._image)
 
     def _on_inserted(self, event: Any) -> None:
         self._consider(event.value)
