@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -174,3 +177,19 @@ def test_the_session_goes_with_its_window(make_napari_viewer: Any) -> None:
     viewer.close()
     QCoreApplication.processEvents()
     assert session.closed
+
+
+def test_python_may_end_while_the_window_is_open() -> None:
+    code = """
+import napari, numpy as np
+from napari_unet.widgets.application import add_panels
+viewer = napari.Viewer(show=False)
+viewer.add_image(np.zeros((50, 50)))
+dock = add_panels(viewer)
+dock.show_panel("Annotate").make_annotation()
+"""
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    process = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=environment, capture_output=True
+    )
+    assert process.returncode == 0, process.stderr.decode()[-2000:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
@@ -102,6 +104,9 @@ class Session(QObject):
         self._connections.connect(layers.inserted, self._on_inserted)
         self._connections.connect(layers.removed, self._on_removed)
         window.installEventFilter(self)
+        # Python may end without the window being closed; Qt then takes widgets apart in any order.
+        self._at_exit = _Closing(self)
+        atexit.register(self._at_exit)
         for layer in viewer.layers:
             self._consider(layer)
 
@@ -215,6 +220,7 @@ class Session(QObject):
         if self.closed:
             return
         self.closed = True
+        atexit.unregister(self._at_exit)
         self.jobs.shutdown()
         self.frames.stop()
         self.closing.emit()
@@ -290,6 +296,18 @@ class Session(QObject):
             self.annotation = None
         if same_layer(removed, self._boxes):
             self.boxes = None
+
+
+class _Closing:
+    """Closes a session that is still there, and does not keep it alive."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.ref(session)
+
+    def __call__(self) -> None:
+        session = self._session()
+        if session is not None:
+            session.close()
 
 
 def _made_here(layer: Layer) -> bool:
