@@ -20,6 +20,7 @@ from napari_unet.widgets._annotation_layer import (
     annotation_colormap,
     new_annotation,
     next_free,
+    result_colormap,
     set_channel_axis,
 )
 from napari_unet.widgets._label_plane import plane_index
@@ -242,6 +243,16 @@ def test_a_number_that_looks_like_background_is_skipped() -> None:
         assert not np.allclose(colormap.map(number), BACKGROUND_COLOR)
     assert next_free(N_COLORS - 2) == N_COLORS
     assert next_free(-1) == 1
+
+
+def test_results_are_bright_and_classes_keep_the_colour_they_are_painted_in() -> None:
+    """Some of napari's own colours are as dark as the background of a fluorescence image."""
+    result, annotation = result_colormap(), annotation_colormap()
+    for number in range(1, 600):
+        color = result.map(number)
+        assert max(color[:3]) > 0.75 and not np.allclose(color, BACKGROUND_COLOR)
+        if next_free(number - 1) == number:
+            assert np.allclose(color, annotation.map(number))
 
 
 def test_tools_follow_the_layer_and_the_layer_follows_the_tools(panel: AnnotatePanel) -> None:

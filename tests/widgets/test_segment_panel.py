@@ -18,6 +18,7 @@ from napari_unet.core.settings import InstanceSettings, TileSettings
 from napari_unet.core.unet import UNet
 from napari_unet.io.masks_tiff import read_masks
 from napari_unet.io.measurements import read_measurements
+from napari_unet.widgets._annotation_layer import annotation_colormap
 from napari_unet.widgets._label_plane import plane_index
 from napari_unet.widgets.export import ExportPanel
 from napari_unet.widgets.segment import SegmentPanel
@@ -180,6 +181,19 @@ def test_many_channels_are_taken_together_where_the_axis_is_labelled(
 ) -> None:
     viewer.add_image(np.zeros((20, 32, 32)), axis_labels=("channel", "y", "x"))
     assert panel.form.channels.axis == 0
+
+
+def test_a_result_looks_like_what_is_painted_and_says_what_it_holds(
+    panel: SegmentPanel, viewer: Any, bright_model: Model, done: Callable[[], None]
+) -> None:
+    viewer.add_image(picture(), name="picture")
+    for task, name in (("objects", "picture objects"), ("classes", "picture classes")):
+        panel.session.model = dataclasses.replace(bright_model, task=task)
+        panel.start()
+        done()
+        layer = panel.run.stream.layer
+        assert layer.name == name
+        assert np.allclose(layer.colormap.map(1), annotation_colormap().map(1))
 
 
 @pytest.mark.parametrize("axis", [1, 2], ids=["TCZYX", "TZCYX"])

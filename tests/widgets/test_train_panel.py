@@ -18,6 +18,7 @@ from napari_unet.core.model_file import list_models, load_model
 from napari_unet.core.settings import AnnotationSettings
 from napari_unet.core.simulation import simulate_nuclei
 from napari_unet.core.size_match import SizeMatch
+from napari_unet.widgets._annotation_layer import annotation_colormap
 from napari_unet.widgets._training_preview import outlines
 from napari_unet.widgets.dock import UNetDock
 from napari_unet.widgets.train import TrainPanel
@@ -262,6 +263,8 @@ def test_classes_are_spoken_of_as_pixels(
     assert "Learning from 10,752 pixels, some of them held back to judge the network." in said
     axis = panel.plot._plot.getPlotItem().getAxis("right")
     assert axis.labelText == "class overlap (IoU)"
+    (preview,) = [layer for layer in viewer.layers if layer.name == "training preview"]
+    assert np.allclose(preview.colormap.map(2), annotation_colormap().map(2))
     assert panel.model is not None
     panel.base.choose(f"trained:{panel.model.name}")
     panel.start()

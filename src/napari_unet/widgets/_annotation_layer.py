@@ -6,6 +6,7 @@ from colorsys import hsv_to_rgb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.core.errors import AnnotationError
 from napari_unet.core.labels import read_labels
@@ -38,14 +39,30 @@ def annotation_colormap() -> CyclicLabelColormap:
     """
     from napari.utils.colormaps import CyclicLabelColormap
 
+    colors = _bright_colors()
+    colors[N_COLORS - 1] = BACKGROUND_COLOR
+    return CyclicLabelColormap(colors=colors, background_value=0)
+
+
+def result_colormap() -> CyclicLabelColormap:
+    """Return the colours of :func:`annotation_colormap` for labels that have no background.
+
+    A class has one colour wherever it is shown; napari's own colours have some as dark as the
+    background of a fluorescence image, where an object would seem not to be found.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=_bright_colors(), background_value=0)
+
+
+def _bright_colors() -> npt.NDArray[np.float32]:
     colors = np.ones((N_COLORS + 1, 4), np.float32)
     colors[0] = 0
     for number in range(1, N_COLORS + 1):
         around = (number * _GOLDEN) % 1.0
         hue = (_BLUES[1] + around * (1 - (_BLUES[1] - _BLUES[0]))) % 1.0
         colors[number, :3] = hsv_to_rgb(hue, 0.55 + 0.15 * (number % 4), 1 - 0.1 * (number % 3))
-    colors[N_COLORS - 1] = BACKGROUND_COLOR
-    return CyclicLabelColormap(colors=colors, background_value=0)
+    return colors
 
 
 def next_free(highest: int) -> int:

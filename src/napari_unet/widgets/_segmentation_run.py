@@ -12,6 +12,7 @@ from napari_unet.core.settings import InstanceSettings
 from napari_unet.jobs.instance_job import Link, PlanesLinked, ProbabilityStore
 from napari_unet.jobs.segmentation_job import NumbersShifted, PlaneStarted, SegmentationRequest
 from napari_unet.jobs.warm_up import ModelLoaded
+from napari_unet.widgets._annotation_layer import result_colormap
 from napari_unet.widgets._source import label_placement
 from napari_unet.widgets._streaming_layer import StreamingLabels, allocate
 from napari_unet.widgets.session import METADATA_KEY
@@ -68,9 +69,10 @@ class SegmentationRun:
             frames,
             request.source.label_shape,
             f"{image.name} objects",
-            placement=self._placement,
+            placement={**self._placement, "colormap": result_colormap()},
             metadata={METADATA_KEY: {"role": "result", "image": image.name}},
         )
+        self._first_name = self.stream.layer.name
         self._done_planes = 0
         self._taken_out: list[tuple[int, Layer]] = []
         self._probabilities: Image | None = None
@@ -154,7 +156,7 @@ class SegmentationRun:
             self._frames,
             self.request.source.label_shape,
             f"{old.layer.name} (new thresholds)",
-            placement=self._placement,
+            placement={**self._placement, "colormap": result_colormap()},
             metadata=dict(old.layer.metadata),
         )
         old.layer.visible = False
@@ -175,8 +177,11 @@ class SegmentationRun:
 
     def _take_model(self, model: Model) -> None:
         self.model = model
-        entry = dict(self.stream.layer.metadata.get(METADATA_KEY, {}))
-        self.stream.layer.metadata[METADATA_KEY] = {
+        layer = self.stream.layer
+        if model.task == "classes" and layer.name == self._first_name:
+            layer.name = f"{self.image.name} classes"
+        entry = dict(layer.metadata.get(METADATA_KEY, {}))
+        layer.metadata[METADATA_KEY] = {
             **entry,
             "model": model.name,
             "task": model.task,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.jobs.training_job import Preview, View
+from napari_unet.widgets._annotation_layer import result_colormap
 from napari_unet.widgets._source import label_placement, limited
 from napari_unet.widgets._streaming_layer import StreamingLabels
 from napari_unet.widgets._view_feed import ViewFeed
@@ -98,7 +99,7 @@ class TrainingPreview:
         from napari.utils.colormaps import CyclicLabelColormap
 
         if not self._outlines:
-            return {"opacity": 0.5}
+            return {"opacity": 0.5, "colormap": result_colormap()}
         colors = np.array([(0, 0, 0, 0), _OUTLINE_COLOR], np.float32)
         return {"opacity": 1.0, "colormap": CyclicLabelColormap(colors=colors, background_value=0)}
 
