@@ -10,7 +10,7 @@ import pytest
 
 from napari_unet.core.annotation import StateCounts, training_target
 from napari_unet.core.annotation_rules import State
-from napari_unet.core.settings import WeightMapSettings
+from napari_unet.core.settings import AnnotationSettings, WeightMapSettings
 from napari_unet.widgets import _preview_layers, live_annotation
 from napari_unet.widgets._annotation_layer import new_annotation
 from napari_unet.widgets._preview_layers import strips, weight_range
@@ -322,11 +322,35 @@ def test_strips_cover_the_rest_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weight_range() -> None:
     settings = WeightMapSettings()
     even = StateCounts(0, 500, 500, 0, 3, (500, 500))
-    assert weight_range(even, settings) == (pytest.approx(11.0), False)
+    assert weight_range(even, settings, "objects") == (pytest.approx(11.0), False)
     rare = StateCounts(0, 99_990, 10, 0, 1, (99_990, 10))
-    top, clipped = weight_range(rare, settings)
+    top, clipped = weight_range(rare, settings, "objects")
     assert clipped and top == pytest.approx(31.5, abs=0.1)
-    assert weight_range(StateCounts(9, 0, 0, 0, 0, (0, 0)), settings)[0] > 0
+    assert weight_range(StateCounts(9, 0, 0, 0, 0, (0, 0)), settings, "objects")[0] > 0
+
+
+def test_weights_of_classes_are_seen_in_colours_of_their_own(
+    panel: WeightMapPanel, drawn: Drawn
+) -> None:
+    """All pixels that count are painted: the paint would hide them, and there are no gaps."""
+    session = panel.session
+    layer = session.annotation
+    layer.brush_size = 9
+    layer.paint((20, 20), 1)
+    panel.show_view("weights")
+    drawn(panel)
+    layers = panel.viewer.layers
+    assert layers.index(panel.preview.layer) < layers.index(layer)
+    assert not panel.legend.is_gap_hidden and panel.legend.name(State.OBJECT) == "Object"
+    layer.paint((40, 40), 2)
+    layer.brush_size = 3
+    layer.paint((60, 60), -1)
+    session.annotation_settings = AnnotationSettings(task="classes", area="painted")
+    drawn(panel)
+    assert layers.index(panel.preview.layer) > layers.index(layer)
+    top = panel.preview.layer.contrast_limits[1]
+    assert top == pytest.approx(session.live.target.weight().max(), abs=0.11)
+    assert panel.legend.is_gap_hidden and panel.legend.name(State.OBJECT) == "Painted class"
 
 
 @pytest.mark.timed

@@ -246,8 +246,8 @@ def _complaints(tally: Tally, rules: Rules) -> Iterable[str]:
     one_class = rules.task == "objects" or len(np.unique(objects.ids[objects.trained > 0])) < 2
     if tally.states[State.OBJECT] and not background and one_class:
         yield (
-            "There is no background to learn from: paint some with the background brush or "
-            "choose an annotated area that includes unlabelled pixels."
+            "There is no background to learn from: paint some background, or let unpainted "
+            "pixels count as background."
         )
     if rules.task == "classes":
         classes = int(objects.ids.max(initial=0)) + 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.core.annotation import StateCounts
     from napari_unet.core.labels import Box
     from napari_unet.core.live_target import LiveTarget
-    from napari_unet.core.settings import WeightMapSettings
+    from napari_unet.core.settings import Task, WeightMapSettings
 
 View = Literal["weights", "states", ""]
 _NAMES = {"weights": "Weights (preview)", "states": "Trained on (preview)"}
@@ -174,8 +174,10 @@ class PreviewLayers(QObject):
         layer = make(stack, self._placed_at(labels))
         layers = self._session.viewer.layers
         active = layers.selection.active
-        # Weights are seen around the painted objects, states instead of them.
-        above = 1 if self._view == "states" else 0
+        # Weights are seen around the painted objects, states instead of them; of classes the
+        # painted pixels are all that has a weight.
+        around = self._view == "weights" and self._session.annotation_settings.task == "objects"
+        above = 0 if around else 1
         layers.insert(layers.index(labels) + above, layer)
         self._layer = layer
         self._set_limits(target)
@@ -187,7 +189,8 @@ class PreviewLayers(QObject):
         """Let the colours span the weights that can occur; 0 and below stay transparent."""
         if self._view != "weights" or self._layer is None:
             return
-        top, _clipped = weight_range(target.counts, self._session.weight_settings)
+        task = self._session.annotation_settings.task
+        top, _clipped = weight_range(target.counts, self._session.weight_settings, task)
         # Rounded up: a stroke moves the class balance a little, and new limits cost 10 ms.
         top = float(np.ceil(10 * top) / 10)
         if self._layer.contrast_limits[1] != top:
@@ -200,7 +203,8 @@ class PreviewLayers(QObject):
         if live.target is None or labels is None:
             return ()
         where = _affine_of_plane(labels, live.index)
-        return labels.name, live.target.shape, live.index, where.tobytes()
+        task = self._session.annotation_settings.task
+        return labels.name, live.target.shape, live.index, where.tobytes(), task
 
     def _placed_at(self, labels: Labels) -> dict[str, Any]:
         return {
@@ -231,16 +235,21 @@ class PreviewLayers(QObject):
             self.closed.emit()
 
 
-def weight_range(counts: StateCounts, settings: WeightMapSettings) -> tuple[float, bool]:
+def weight_range(
+    counts: StateCounts, settings: WeightMapSettings, task: Task
+) -> tuple[float, bool]:
     """Return the upper end of the colour scale, and whether some weights lie above it.
 
     The scale reaches the weight in a narrow gap. Where balancing gives a rare class an enormous
-    weight, it stops at three times that, or nothing else would show any colour.
+    weight, it stops at three times that, or nothing else would show any colour. Classes of
+    material have no gaps: their scale reaches the highest weight.
     """
     per_class = class_weights(counts.classes, settings.class_balance)
     present = [float(w) for w, n in zip(per_class, counts.classes, strict=True) if n]
-    in_gap = settings.w0 + float(per_class[0])
     highest = max(present, default=1.0)
+    if task == "classes":
+        return highest, False
+    in_gap = settings.w0 + float(per_class[0])
     top = max(in_gap, min(highest, 3 * in_gap))
     return top, highest > top
 

@@ -32,6 +32,8 @@ STATE_NAMES: dict[State, str] = {
     State.EMPHASISED: "Gap between objects",
     State.IGNORED: "Ignored",
 }
+#: What an object is called where classes of material are painted.
+_CLASS = ("Painted class", "The network learns: this is the class that is painted here.")
 _STATE_HELP: dict[State, str] = {
     State.OBJECT: "The network learns: this is an object.",
     State.BACKGROUND: "The network learns: this is not an object.",
@@ -58,16 +60,16 @@ class StateLegend(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
         self._numbers: dict[State, QLabel] = {}
-        for row, (state, name) in enumerate(STATE_NAMES.items()):
-            label, number = QLabel(name), QLabel("")
-            label.setToolTip(_STATE_HELP[state])
-            number.setToolTip(_STATE_HELP[state])
+        self._rows: dict[State, tuple[QLabel, QLabel, QLabel]] = {}
+        for row, state in enumerate(STATE_NAMES):
+            square, label, number = swatch(STATE_COLORS[state]), QLabel(), QLabel()
             number.setAlignment(Qt.AlignmentFlag.AlignRight)
-            grid.addWidget(swatch(STATE_COLORS[state]), row, 0)
-            grid.addWidget(label, row, 1)
-            grid.addWidget(number, row, 2)
+            self._rows[state] = square, label, number
+            for column, widget in enumerate(self._rows[state]):
+                grid.addWidget(widget, row, column)
             self._numbers[state] = number
         layout.addLayout(grid)
+        self.use_words("objects")
         self.clear("")
 
     @property
@@ -84,8 +86,28 @@ class StateLegend(QWidget):
         """Return the number shown for a state."""
         return self._numbers[state].text()
 
+    def name(self, state: State) -> str:
+        """Return the word shown for a state."""
+        return self._rows[state][1].text()
+
+    @property
+    def is_gap_hidden(self) -> bool:
+        """Whether the row of gaps between objects is left out."""
+        return self._rows[State.EMPHASISED][1].isHidden()
+
+    def use_words(self, task: str) -> None:
+        """Use the words of a task: between classes of material there are no gaps."""
+        for state, widgets in self._rows.items():
+            is_class = state == State.OBJECT and task == "classes"
+            name, help_ = _CLASS if is_class else (STATE_NAMES[state], _STATE_HELP[state])
+            widgets[1].setText(name)
+            for widget in widgets:
+                widget.setToolTip(help_)
+                widget.setVisible(state != State.EMPHASISED or task == "objects")
+
     def show_live(self, live: LiveAnnotation, task: str) -> None:
         """Show what a live annotation counts at present."""
+        self.use_words(task)
         if live.target is None:
             self.clear(live.problem)
             return

@@ -69,13 +69,16 @@ def sensible(before: AnnotationSettings, now: AnnotationSettings) -> AnnotationS
 
 def next_step(painted: int, task: str) -> str:
     """Say what to do next when so many objects or classes are painted in the plane."""
-    objects = task == "objects"
-    thing, enough = ("object", 3) if objects else ("class", 2)
+    thing, enough = ("object", 3) if task == "objects" else ("class", 2)
     if painted == 0:
-        return f"Paint a few {'objects' if objects else 'classes'}. Press N for each next one."
+        return f"Paint a few {_plural(task)}. Press N for each next one."
     if painted < enough:
         return f"Press N and paint the next {thing}."
     return "Paint more, or go on to the Train tab. The Weights tab shows what will be learned."
+
+
+def _plural(task: str) -> str:
+    return "objects" if task == "objects" else "classes"
 
 
 class AnnotatePanel(Panel):
@@ -229,14 +232,15 @@ class AnnotatePanel(Panel):
         self.show_hint(text)
 
     def _advise(self) -> None:
-        target = self.session.live.target
+        target, task = self.session.live.target, self.session.annotation_settings.task
         painted = 0 if target is None else target.counts.objects
         if self.session.image is None:
             self.show_hint("Open an image to begin.")
         elif self.session.annotation is None:
-            self.show_hint("Press New to make an annotation layer, then paint a few objects.")
+            things = _plural(task)
+            self.show_hint(f"Press New to make an annotation layer, then paint a few {things}.")
         else:
-            self.show_hint(next_step(painted, self.session.annotation_settings.task))
+            self.show_hint(next_step(painted, task))
 
     def _on_channels(self) -> None:
         image = self.session.image
@@ -256,6 +260,7 @@ class AnnotatePanel(Panel):
         self.form.set_row_visible("margin", nearby)
         self.boxes_button.setVisible(settings.area == "boxes")
         self.paint_box.set_task(settings.task)
+        self._show_counts()
 
     def _show_counts(self, _change: Any = None) -> None:
         self.legend.show_live(self.session.live, self.session.annotation_settings.task)

@@ -143,8 +143,8 @@ class WeightMapPanel(Panel):
         self.show_hint("Press What is learned to colour the image by it." if off else "")
 
     def _show_counts(self, _change: Any = None) -> None:
-        live = self.session.live
-        self.legend.show_live(live, self.session.annotation_settings.task)
+        live, task = self.session.live, self.session.annotation_settings.task
+        self.legend.show_live(live, task)
         if live.target is not None:
-            top, clipped = weight_range(live.target.counts, self.session.weight_settings)
+            top, clipped = weight_range(live.target.counts, self.session.weight_settings, task)
             self.scale.set_range(top, clipped)
