@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import InputError, UNetError
 from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._wheel import WheelGuard
 from napari_unet.widgets.session import session_of
 
 if TYPE_CHECKING:
@@ -144,6 +145,17 @@ def _scrolling_column() -> tuple[QScrollArea, QVBoxLayout]:
 
 class _Column(QScrollArea):
     """Scrolls what does not fit, and asks for the width at which nothing has to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wheel = WheelGuard(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Notice fields that are added to the content, as Qt does."""
+        content = self.widget()
+        if content is not None and event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self._wheel.watch(content)
+        return super().eventFilter(watched, event)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Return Qt's usual size, wide enough for the content beside a scroll bar."""
