@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_unet.widgets._focus import show_focus
 from napari_unet.widgets.session import session_of
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class UNetDock(QWidget):
         panel = self.panel(title)
         self.tabs.setCurrentWidget(panel.parentWidget())
         return panel
+
+    def focusNextPrevChild(self, next: bool) -> bool:  # noqa: N802 (Qt's names)
+        """Show the focus to who moves it by key, on the tabs too."""
+        moved = super().focusNextPrevChild(next)
+        show_focus(self)
+        return bool(moved)
 
     def event(self, event: QEvent | None) -> bool:
         """Dismiss all panels when napari takes the dock away for good."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QGroupBox, QLabel, QScrollArea, 
 
 from napari_unet.core.errors import InputError, UNetError
 from napari_unet.widgets._connections import Connections
+from napari_unet.widgets._focus import FocusReturn, show_focus
 from napari_unet.widgets._wheel import WheelGuard
 from napari_unet.widgets.session import session_of
 
@@ -40,6 +41,7 @@ class Panel(QWidget):
         self.session = session_of(napari_viewer)
         #: Undone when the panel or the viewer closes.
         self.connections = Connections()
+        self._focus_return = FocusReturn(self, napari_viewer.window.main_menu.window())
         self._scroll, self.body = _scrolling_column()
         self._hint = ""
         self._status = _line("status")
@@ -119,6 +121,12 @@ class Panel(QWidget):
         if removed and self.parent() is None:
             self.dismiss()
         return bool(handled)
+
+    def focusNextPrevChild(self, next: bool) -> bool:  # noqa: N802 (Qt's names)
+        """Show the focus to who moves it by key."""
+        moved = super().focusNextPrevChild(next)
+        show_focus(self)
+        return bool(moved)
 
     def dismiss(self) -> None:
         """Let go of the viewer: the panel was closed."""
