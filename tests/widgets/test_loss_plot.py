@@ -31,3 +31,19 @@ def test_values_that_are_no_numbers_are_left_out(qtbot: Any) -> None:
     assert plot.scores == [(1, 0.5)]
     plot.clear()
     assert plot.scores == []
+
+
+def test_every_point_of_both_curves_is_in_sight(qtbot: Any) -> None:
+    """The last score is known some seconds after the last loss, and one point is no line."""
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.add_loss(5, 1.0)
+    plot.draw()
+    assert plot._loss.opts["symbol"] == "o"
+    plot.add_score(9, 0.5)
+    left, right = plot._plot.getPlotItem().getViewBox().viewRange()[0]
+    assert left <= 0 and right >= 9
+    plot.add_loss(12, 0.8)
+    plot.draw()
+    assert plot._loss.opts["symbol"] is None
+    assert plot._plot.getPlotItem().getViewBox().viewRange()[0][1] >= 12

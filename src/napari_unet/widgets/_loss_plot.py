@@ -47,7 +47,14 @@ class LossPlot(QWidget):
         for name in ("bottom", "left"):
             item.getAxis(name).enableAutoSIPrefix(False)
         item.showAxis("right")
-        self._loss = item.plot([], [], pen=pg.mkPen(_LOSS_COLOUR, width=2))
+        self._loss = item.plot(
+            [],
+            [],
+            pen=pg.mkPen(_LOSS_COLOUR, width=2),
+            symbolSize=6,
+            symbolBrush=_LOSS_COLOUR,
+            symbolPen=None,
+        )
 
         self._right = pg.ViewBox(enableMenu=False)
         self._right.setMouseEnabled(x=False, y=False)
@@ -125,6 +132,7 @@ class LossPlot(QWidget):
         if math.isfinite(value):
             self._score_points.append((seconds, value))
             self._score.setData(*_columns(self._score_points))
+            self._fit_time()
 
     def set_base(self, value: float | None) -> None:
         """Draw the score of the model that training started from."""
@@ -155,7 +163,16 @@ class LossPlot(QWidget):
         item.getAxis("right").setLabel(self._score_text, color=_SCORE_COLOUR)
 
     def _draw_loss(self) -> None:
-        self._loss.setData(*_columns(self._loss_points))
+        points = self._loss_points
+        # A line through one point has no length.
+        self._loss.setData(*_columns(points), symbol="o" if len(points) == 1 else None)
+        self._fit_time()
+
+    def _fit_time(self) -> None:
+        """Show all of both curves: the last score comes after the last loss."""
+        times = [time for time, _ in (*self._loss_points[-1:], *self._score_points[-1:])]
+        if times:
+            self._plot.getPlotItem().setXRange(0, max(*times, 1.0), padding=0.02)
 
     def _follow(self) -> None:
         box = self._plot.getPlotItem().getViewBox()
