@@ -41,7 +41,7 @@ class TrainingForm(QWidget):
             words={
                 "device": {"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple"},
                 "optimizer": {"adamw": "AdamW", "sgd": "SGD, momentum 0.99"},
-                "steps": {None: "as many as the time allows"},
+                "steps": {None: "until time is up"},
             },
             starts={"steps": 500, "diameter": 20},
             fold=False,

@@ -52,7 +52,8 @@ def finished_table(event: TrainingFinished) -> str:
 def finished_sentence(event: TrainingFinished) -> str:
     """Return how long it took and which weights were kept, and why."""
     how = "Stopped after" if event.reason == "stopped" else "Trained for"
-    return f"{how} {event.seconds:.0f} s ({event.steps} steps). {event.decision}"
+    steps = "1 step" if event.steps == 1 else f"{event.steps:,} steps"
+    return f"{how} {event.seconds:.0f} s ({steps}). {event.decision}"
 
 
 def _value(scores: Scores | None, name: str) -> float:
