@@ -53,6 +53,24 @@ def test_the_first_tab_does_not_pay_for_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_nothing_is_cut_off_at_the_side_of_a_narrow_dock(viewer: Any, qtbot: Any) -> None:
+    """As beside a second dock: what is too high is scrolled, what is too wide is shortened."""
+    dock = UNetDock(viewer)
+    viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+    for title, *_ in PANELS:
+        panel: Any = dock.show_panel(title)
+        if title == "Segment":
+            panel.options.unfold()
+        if title == "Train":
+            panel.expert.unfold()
+        qtbot.wait(10)
+        area = panel.findChild(QScrollArea)
+        needed = area.widget().minimumSizeHint().width()
+        narrowest = panel.minimumSizeHint().width()
+        bar = area.verticalScrollBar().sizeHint().width()
+        assert needed + bar <= narrowest <= 380, (title, needed, bar)
+
+
 def test_a_panel_by_itself_asks_for_the_width_of_what_is_in_it(viewer: Any) -> None:
     panel = SegmentPanel(viewer)
     content = panel.findChild(QScrollArea).widget()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.jobs.size_job import seams_job
 from napari_unet.widgets._accept import accept_classes, accept_objects
 from napari_unet.widgets._annotation_layer import new_annotation
+from napari_unet.widgets._elided_combo import ElidedComboBox
 from napari_unet.widgets._label_plane import boxes_on_plane, plane_index, plane_of
 from napari_unet.widgets._parts import row, small_button
 from napari_unet.widgets._source import limited, shown_index, shown_middle, shown_region, source_of
@@ -46,8 +47,7 @@ class ResultActions(QWidget):
             "Use as annotation",
             "Copy objects that are right into your annotation, to correct them and train again",
         )
-        self.scope = QComboBox()
-        self.scope.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.scope = ElidedComboBox()
         for text, value in _SCOPES:
             self.scope.addItem(text, value)
         self.seams = small_button(

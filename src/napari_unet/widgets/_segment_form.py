@@ -79,6 +79,7 @@ class SegmentForm(QWidget):
         self.diameter.setDecimals(1)
         self.diameter.setValue(20)
         self.diameter.setSuffix(" px")
+        self.diameter.setMinimumWidth(100)  # napari's style leaves no room for the unit
         self.diameter.setEnabled(False)
         self.diameter.setKeyboardTracking(False)
         self.diameter.setToolTip("Diameter of a typical cell in this image; your number wins")

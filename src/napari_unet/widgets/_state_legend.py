@@ -64,6 +64,7 @@ class StateLegend(QWidget):
         for row, state in enumerate(STATE_NAMES):
             square, label, number = swatch(STATE_COLORS[state]), QLabel(), QLabel()
             number.setAlignment(Qt.AlignmentFlag.AlignRight)
+            number.setWordWrap(True)  # millions of pixels do not widen the panel
             self._rows[state] = square, label, number
             for column, widget in enumerate(self._rows[state]):
                 grid.addWidget(widget, row, column)

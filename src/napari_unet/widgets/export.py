@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QSizePolicy
+from qtpy.QtWidgets import QCheckBox, QFileDialog
 
 from napari_unet.core.errors import InputError
 from napari_unet.io.registry import Export, Format, format_named, formats
 from napari_unet.jobs.export_job import Written, export_job
+from napari_unet.widgets._elided_combo import ElidedComboBox
 from napari_unet.widgets._exported import export_of
 from napari_unet.widgets._parts import RunButton
 from napari_unet.widgets._places import safe_name
@@ -57,8 +58,7 @@ class ExportPanel(Panel):
     def _build(self) -> None:
         self.labels = LayerChooser(self.session, ("labels",), none_text="(choose the objects)")
         self.image = LayerChooser(self.session, ("image",), follows="image")
-        self.format = QComboBox()
-        self.format.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.format = ElidedComboBox()
         for one in formats():
             self.format.addItem(one.title, one.name)
         self.format.currentIndexChanged.connect(self._on_format)

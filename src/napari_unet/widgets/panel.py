@@ -52,7 +52,6 @@ class Panel(QWidget):
         layout.addWidget(self._scroll, 1)
         layout.addWidget(self._error)
         layout.addWidget(self._status)
-        self.setMinimumWidth(280)
         connections = self.connections
         self.session.closing.connect(connections.clear)
         # Never a lambda here: a widget that is collected in a cycle would call it half cleared.
@@ -151,28 +150,45 @@ def _scrolling_column() -> tuple[QScrollArea, QVBoxLayout]:
     return scroll, body
 
 
+#: Widths between which a panel cannot be made narrower than what is in it.
+_NARROW, _WIDE = 280, 380
+
+
 class _Column(QScrollArea):
-    """Scrolls what does not fit, and asks for the width at which nothing has to."""
+    """Scrolls what is too high, and asks for the width at which nothing is cut off."""
 
     def __init__(self) -> None:
         super().__init__()
         self._wheel = WheelGuard(self)
+        self._needed = 0
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
         """Notice fields that are added to the content, as Qt does."""
         content = self.widget()
         if content is not None and event is not None and event.type() == QEvent.Type.LayoutRequest:
             self._wheel.watch(content)
+            if self._needed != self._width():
+                self._needed = self._width()
+                self.updateGeometry()
         return super().eventFilter(watched, event)
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Return Qt's usual size, wide enough for the content beside a scroll bar."""
         hint = super().sizeHint()
-        content, bar = self.widget(), self.verticalScrollBar()
-        if content is not None and bar is not None:
-            needed = content.minimumSizeHint().width() + bar.sizeHint().width()
-            hint.setWidth(max(hint.width(), needed))
+        hint.setWidth(max(hint.width(), self._width()))
         return hint
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the smallest size at which no button is cut off at the side."""
+        hint = super().minimumSizeHint()
+        hint.setWidth(min(max(_NARROW, self._width()), _WIDE))
+        return hint
+
+    def _width(self) -> int:
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is None or bar is None:
+            return 0
+        return content.minimumSizeHint().width() + bar.sizeHint().width()
 
 
 def _line(name: str) -> QLabel:
