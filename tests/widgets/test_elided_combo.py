@@ -31,3 +31,14 @@ def test_a_short_name_is_shown_whole(qtbot: QtBot) -> None:
     chooser.addItem("nuclei")
     chooser.resize(180, chooser.sizeHint().height())
     assert chooser.shown_text() == "nuclei"
+
+
+def test_the_tooltip_tells_the_whole_name_and_what_is_chosen(qtbot: QtBot) -> None:
+    combo = ElidedComboBox()
+    qtbot.addWidget(combo)
+    combo.addItems(["first", "a name that is too long to be shown in a narrow panel"])
+    combo.describe("Which one is taken.")
+    assert combo.toolTip() == "first\nWhich one is taken."
+    combo.setCurrentIndex(1)
+    assert combo.toolTip().startswith("a name that is too long")
+    assert combo.toolTip().endswith("\nWhich one is taken.")

@@ -170,7 +170,7 @@ def new_boxes(session: Session, labels: Labels) -> Shapes:
     """Add a Shapes layer for annotated areas over an annotation, and choose it."""
     layer = session.viewer.add_shapes(
         ndim=labels.ndim,
-        name=f"{labels.name} areas",
+        name=f"{labels.name} boxes",
         edge_color=_BOX_COLOR,
         face_color="transparent",
         edge_width=2,

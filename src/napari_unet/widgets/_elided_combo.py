@@ -13,6 +13,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.widgets._tips import explain
+
 _PADDING = 4
 
 
@@ -24,6 +26,17 @@ class ElidedComboBox(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._help = ""
+        self.currentTextChanged.connect(self.show_tip)
+
+    def describe(self, text: str) -> None:
+        """Say what is chosen here; the tooltip tells it below the whole name."""
+        self._help = text
+        self.show_tip()
+
+    def show_tip(self, _text: str = "") -> None:
+        """Take the present choice into the tooltip, also after it changed without a signal."""
+        explain(self, self.currentText(), self._help)
 
     def shown_text(self) -> str:
         """Return the current text as it fits into the closed list."""

@@ -29,6 +29,7 @@ from napari_unet.widgets._annotation_layer import (
 )
 from napari_unet.widgets._connections import Connections
 from napari_unet.widgets._object_tools import ObjectTools
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets.session import same_layer
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class PaintBox(QWidget):
             for column, (name, text, key, help_) in enumerate(tools):
                 button = QPushButton(f"{text} ({key})" if key else text)
                 button.setCheckable(True)
-                button.setToolTip(help_)
+                explain(button, help_)
                 button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
                 button.setMinimumWidth(20)
                 button.clicked.connect(lambda _on, tool=name: self.use(tool))

@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.widgets._tips import explain
+
 # Blue starts and red stops, readable on napari's dark and light themes alike.
 _START_STYLE = """
 QPushButton { background-color: #2f6fb3; color: white; border-radius: 4px; }
@@ -149,7 +151,7 @@ def heading(text: str) -> QLabel:
 def small_button(text: str, tip: str) -> QPushButton:
     """Return a button of ordinary size with an explanation."""
     button = QPushButton(text)
-    button.setToolTip(tip)
+    explain(button, tip)
     button.clicked.connect(take_typed_number)
     return button
 

@@ -48,6 +48,7 @@ class ResultActions(QWidget):
             "Copy objects that are right into your annotation, to correct them and train again",
         )
         self.scope = ElidedComboBox()
+        self.scope.describe("Which objects are copied.")
         for text, value in _SCOPES:
             self.scope.addItem(text, value)
         self.seams = small_button(

@@ -19,6 +19,7 @@ from napari_unet.core.errors import AnnotationError
 from napari_unet.core.settings import TileSettings
 from napari_unet.jobs.instance_job import Link
 from napari_unet.widgets._parts import Fold, row, small_button
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.model_chooser import ModelChooser
@@ -53,8 +54,10 @@ class SegmentForm(QWidget):
         )
         self.channels = ChannelAxis()
         self.model = ModelChooser(session, take_new=True)
+        self.model.describe("The network that finds the cells; a model you train is taken at once.")
         self.where = QComboBox()
         self.where.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        explain(self.where, "How much is segmented, always starting where you look.")
         self._size_line()
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -161,12 +164,14 @@ class SegmentOptions(QWidget):
         self.probabilities = QCheckBox("Also show the probability")
         self.probabilities.setToolTip("A layer that is bright where the network sees a cell")
         self.keep = QCheckBox("Keep earlier results")
-        self.keep.setToolTip(
-            "Otherwise a new result takes the place of the last one, unless you corrected it"
+        explain(
+            self.keep,
+            "Otherwise a new result takes the place of the last one, unless you corrected it",
         )
         self.link = QCheckBox("One number per object through the stack")
-        self.link.setToolTip(
-            "Objects that overlap from plane to plane, or from time to time, share a number"
+        explain(
+            self.link,
+            "Objects that overlap from plane to plane, or from time to time, share a number",
         )
         self.tiles = SettingsForm(
             TileSettings(),

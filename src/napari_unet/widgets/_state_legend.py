@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.core.annotation_rules import State
 from napari_unet.widgets._annotation_layer import BACKGROUND_COLOR
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets.panel import note
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class StateLegend(QWidget):
             name, help_ = _CLASS if is_class else (STATE_NAMES[state], _STATE_HELP[state])
             widgets[1].setText(name)
             for widget in widgets:
-                widget.setToolTip(help_)
+                explain(widget, help_)
                 widget.setVisible(state != State.EMPHASISED or task == "objects")
 
     def show_live(self, live: LiveAnnotation, task: str) -> None:

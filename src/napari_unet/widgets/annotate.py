@@ -22,6 +22,7 @@ from napari_unet.widgets._paint_box import PaintBox
 from napari_unet.widgets._parts import Clicks
 from napari_unet.widgets._recovery import EarlierLabels, RecoveryOffer
 from napari_unet.widgets._state_legend import StateLegend
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.panel import Panel
@@ -48,6 +49,8 @@ def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSett
         labels={"task": "I paint", "area": "Unpainted pixels are", "margin": "Nearby is within"},
         words={"task": TASK_WORDS, "area": AREA_WORDS},
         tips={
+            "task": "Separate objects: each cell has a number of its own. Kinds of material: each "
+            "number is a kind, such as nucleus or cytoplasm, in however many pieces.",
             "area": "What the network learns where nothing is painted: nothing (ignored), or that "
             "no object is there: near painted ones, in boxes that you draw, or everywhere.",
             "margin": "Unpainted pixels this close to a painted object are background.",
@@ -141,7 +144,9 @@ class AnnotatePanel(Panel):
             self.viewer.layers.selection.active = boxes
             boxes.visible = True  # napari takes the tool away from a hidden layer
             boxes.mode = "add_rectangle"
-            self.show_status("Draw boxes around areas where every object is painted.")
+            self.show_status(
+                "Draw boxes around areas where every object is painted; Delete removes the last."
+            )
 
     def _lay_out(self) -> None:
         self.body.addWidget(self.recovery)
@@ -151,16 +156,18 @@ class AnnotatePanel(Panel):
         row = _row(self.annotation_chooser, self.new_button, self.copy_button, self.earlier)
         layers.addRow("Annotation", row)
         self.new_button.setToolTip("Make an empty annotation layer on the chosen image.")
-        self.copy_button.setToolTip(
-            "Work on a copy of the chosen labels, for example of a layer that cannot be painted."
+        explain(
+            self.copy_button,
+            "Work on a copy of the chosen labels, for example of a layer that cannot be painted.",
         )
         self.add_group("Paint and correct").addRow(self.paint_box)
         meaning = self.add_group("What the paint means")
         meaning.addRow(self.form)
         meaning.addRow(self.boxes_button)
-        self.boxes_button.setToolTip(
+        explain(
+            self.boxes_button,
             "Draw rectangles; everything unpainted inside them is background, everything outside "
-            "is ignored."
+            "is ignored. The Delete key removes the last one.",
         )
         self.add_group("What the network will see").addRow(self.legend)
 

@@ -8,6 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from napari_unet.widgets._annotation_layer import channel_axis_of, set_channel_axis
+from napari_unet.widgets._tips import explain
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -29,9 +30,10 @@ class ChannelAxis(QWidget):
         )
         self._choice.setMinimumContentsLength(8)
         self._choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._choice.setToolTip(
+        explain(
+            self._choice,
             "Planes of a stack or time series are segmented one by one; channels of one picture "
-            "are shown to the network together."
+            "are shown to the network together.",
         )
         self._choice.currentIndexChanged.connect(self._on_chosen)
         self._layer: Layer | None = None

@@ -98,7 +98,7 @@ class LayerChooser(ElidedComboBox):
         found = [i for i, layer in enumerate(self._layers) if same_layer(layer, wanted)]
         self.setCurrentIndex(found[0] if found else 0)
         self.blockSignals(blocked)
-        self.setToolTip(self.currentText())
+        self.show_tip()
 
     def _on_activated(self, _index: int) -> None:
         self._announce()

@@ -162,7 +162,7 @@ class ModelChooser(ElidedComboBox):
     def _note_choice(self) -> None:
         """Remember the choice, to come back to it: texts may be the same for two files."""
         self._chosen = self.choice.key if self.choice is not None else None
-        self.setToolTip(self.currentText())
+        self.show_tip()
 
     def _on_activated(self, index: int) -> None:
         if index < len(self._shown):

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_unet.core.settings import FieldInfo, Settings, describe
+from napari_unet.widgets._tips import explain
 
 S = TypeVar("S", bound=Settings)
 
@@ -57,8 +58,8 @@ class Field(QWidget):
         self._own_number = False
         self._words: Mapping[Any, str] = words or {}
         self.editor = self._make_editor(slider)
-        self.editor.setToolTip(info.help)
-        self.setToolTip(info.help)
+        explain(self.editor, info.help)
+        explain(self, info.help)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self._own_value: QCheckBox | None = None
@@ -224,7 +225,7 @@ class SettingsForm(QWidget, Generic[S]):
             text = (labels or {}).get(info.name, info.name.replace("_", " ").capitalize())
             form = expert if info.expert and fold else plain
             name = QLabel(text)
-            name.setToolTip(info.help)
+            explain(name, info.help)
             form.addRow(name, field)
             field.changed.connect(self.changed)
             self.fields[info.name] = field

@@ -23,6 +23,7 @@ from napari_unet.widgets._preferences import preference
 from napari_unet.widgets._progress import Progress, duration
 from napari_unet.widgets._save_dialog import ask_for_file, with_ending
 from napari_unet.widgets._starting_size import size_match
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._training_preview import TrainingPreview
 from napari_unet.widgets._training_report import finished_sentence, finished_table, score, started
@@ -101,8 +102,12 @@ class TrainPanel(Panel):
         form.addRow(self.pairs)
         self.base = ModelChooser(self.session, scratch=True)
         self.base.model_chosen.connect(self._on_base)
+        self.base.describe(
+            "The model that training improves. What fits the cells best is found by trying the "
+            "models that come with the plugin on the cells you painted."
+        )
         self.seconds = seconds_box(int(preference("train_seconds", 60)))
-        self.seconds.setToolTip("How long to train. A minute is enough for a first look.")
+        explain(self.seconds, "How long to train. A minute is enough for a first look.")
         form = self.add_group("How")
         form.addRow("Start from", self.base)
         form.addRow("Time", self.seconds)
@@ -110,6 +115,11 @@ class TrainPanel(Panel):
         self.device.hide()
         form.addRow(self.device)
         self.button = RunButton("Train", "Stop and keep the best")
+        explain(
+            self.button,
+            "Learn from what is painted now. The model is saved by itself and is then offered in "
+            "the Segment tab.",
+        )
         self.button.start_requested.connect(self.start)
         self.button.stop_requested.connect(self.stop)
         self.body.addWidget(self.button)

@@ -10,6 +10,7 @@ from napari_unet.core.settings import WeightMapSettings
 from napari_unet.widgets._preview_layers import PreviewLayers, View, weight_range
 from napari_unet.widgets._scale_bar import ColorScale
 from napari_unet.widgets._state_legend import StateLegend
+from napari_unet.widgets._tips import explain
 from napari_unet.widgets.annotate import annotation_form, sensible
 from napari_unet.widgets.panel import Panel
 from napari_unet.widgets.settings_form import SettingsForm
@@ -35,6 +36,15 @@ def weight_form(settings: WeightMapSettings) -> SettingsForm[WeightMapSettings]:
             "ridge": "Dividing line (px)",
         },
         sliders={"w0": (0, 50), "sigma": (0.5, 30), "ridge": (0, 9)},
+        tips={
+            "w0": "How much more a mistake counts in the gap between two neighbouring objects. "
+            "Raise it when neighbours are merged.",
+            "sigma": "How far apart two objects may be for the gap between them to count more.",
+            "class_balance": "Objects and background (or all classes) count the same in total, "
+            "however many pixels are painted of each.",
+            "ridge": "Width of the line of background that is put between objects that touch, so "
+            "that the network learns to keep them apart.",
+        },
     )
 
 
@@ -83,7 +93,7 @@ class WeightMapPanel(Panel):
         for view, text, help_ in _VIEWS:
             button = QPushButton(text)
             button.setCheckable(True)
-            button.setToolTip(help_)
+            explain(button, help_)
             button.clicked.connect(lambda _on, view=view: self.show_view(view))
             self._views.addButton(button)
             self.view_buttons[view] = button
