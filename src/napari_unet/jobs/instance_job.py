@@ -111,8 +111,8 @@ class ObjectsFound:
     objects: int
 
     def __str__(self) -> str:
-        objects = f"{self.objects} object{'s' if self.objects != 1 else ''}"
-        return f"{objects} in {self.planes} planes" if self.planes > 1 else objects
+        objects = f"{self.objects:,} object{'s' if self.objects != 1 else ''}"
+        return f"{objects} in {self.planes:,} planes" if self.planes > 1 else objects
 
 
 @dataclass(frozen=True)

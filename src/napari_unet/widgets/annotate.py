@@ -40,6 +40,11 @@ AREA_WORDS = {
     "boxes": "background in boxes",
     "all": "background everywhere",
 }
+#: Which pixels lengths of the training are counted in.
+SEEN_PIXELS = (
+    "Counted in pixels as the network sees them: where cells are larger or smaller than those "
+    "that the model knows, the image is resized first."
+)
 
 
 def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSettings]:
@@ -53,7 +58,8 @@ def annotation_form(settings: AnnotationSettings) -> SettingsForm[AnnotationSett
             "number is a kind, such as nucleus or cytoplasm, in however many pieces.",
             "area": "What the network learns where nothing is painted: nothing (ignored), or that "
             "no object is there: near painted ones, in boxes that you draw, or everywhere.",
-            "margin": "Unpainted pixels this close to a painted object are background.",
+            "margin": "Unpainted pixels this close to a painted object are background. "
+            f"{SEEN_PIXELS}",
         },
     )
 

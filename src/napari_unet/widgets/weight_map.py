@@ -11,7 +11,7 @@ from napari_unet.widgets._preview_layers import PreviewLayers, View, weight_rang
 from napari_unet.widgets._scale_bar import ColorScale
 from napari_unet.widgets._state_legend import StateLegend
 from napari_unet.widgets._tips import explain
-from napari_unet.widgets.annotate import annotation_form, sensible
+from napari_unet.widgets.annotate import SEEN_PIXELS, annotation_form, sensible
 from napari_unet.widgets.panel import Panel
 from napari_unet.widgets.settings_form import SettingsForm
 
@@ -39,11 +39,12 @@ def weight_form(settings: WeightMapSettings) -> SettingsForm[WeightMapSettings]:
         tips={
             "w0": "How much more a mistake counts in the gap between two neighbouring objects. "
             "Raise it when neighbours are merged.",
-            "sigma": "How far apart two objects may be for the gap between them to count more.",
+            "sigma": "How far apart two objects may be for the gap between them to count more. "
+            f"{SEEN_PIXELS}",
             "class_balance": "Objects and background (or all classes) count the same in total, "
             "however many pixels are painted of each.",
             "ridge": "Width of the line of background that is put between objects that touch, so "
-            "that the network learns to keep them apart.",
+            f"that the network learns to keep them apart. {SEEN_PIXELS}",
         },
     )
 
