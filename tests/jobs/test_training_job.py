@@ -194,6 +194,30 @@ def test_closing_the_viewer_saves_what_was_learned(
         assert load_model(path).name == "closed"
 
 
+def test_a_long_training_keeps_the_best_so_far_in_the_file(
+    pair: TrainingPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The computer may crash after an hour."""
+    monkeypatch.setattr("napari_unet.jobs.training_job.KEEP_SECONDS", 0.0)
+    path = tmp_path / "long.safetensors"
+    job = training_job([pair], SMALL, None, save_to=path, name="long")
+    for event in job:
+        if path.exists():
+            break
+        assert not isinstance(event, TrainingFinished)
+    kept = load_model(path)
+    assert kept.name == "long" and kept.training["unfinished"]
+    assert kept.training["settings"] == SMALL.to_dict()
+    assert isinstance(list(job)[-1], ModelSaved)
+    assert "unfinished" not in load_model(path).training
+
+
+def test_a_short_training_is_written_once(pair: TrainingPair, tmp_path: Path) -> None:
+    path = tmp_path / "short.safetensors"
+    for event in training_job([pair], SMALL, None, save_to=path):
+        assert isinstance(event, ModelSaved) or not path.exists()
+
+
 def test_a_job_that_is_dropped_without_being_stopped_trains_no_further(
     pair: TrainingPair, tmp_path: Path
 ) -> None:

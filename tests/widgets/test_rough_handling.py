@@ -168,8 +168,8 @@ def test_stopping_keeps_what_is_done(
     assert panel.run.stream.layer.editable
 
 
-def test_closing_the_viewer_stops_everything_soon(
-    make_napari_viewer: Any, bright_model: Model, qtbot: Any
+def test_closing_the_viewer_stops_everything_soon_and_saves_what_was_learned(
+    make_napari_viewer: Any, bright_model: Model, qtbot: Any, tmp_path: Any
 ) -> None:
     import time
 
@@ -190,6 +190,7 @@ def test_closing_the_viewer_stops_everything_soon(
     viewer.close()
     assert time.perf_counter() - start < 20
     assert all(job is None or job.wait(20) for job in jobs)
+    assert len(list(tmp_path.glob("small_*.safetensors"))) == 1
 
 
 def test_two_viewers_work_on_their_own(

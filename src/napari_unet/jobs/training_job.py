@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PREVIEW_SHARE = 0.05
 #: Longest side of the part of the view that is predicted, in pixels of the network.
 PREVIEW_SIDE = 512
+#: A long training writes the best network so far about so often, in seconds: computers crash.
+KEEP_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def training_job(
         Asked after each validation for what the user looks at, at most so many pixels of the
         image per axis; may answer None.
     save_to
-        Where the model goes; None keeps it in memory.
+        Where the model goes, and in a long training the best so far; None keeps it in memory.
     name
         Name of the new model.
     pixel_size
@@ -120,15 +122,14 @@ def training_job(
     about: dict[str, Any] = {"name": name} if name else {}
     if pixel_size is not None:
         about |= {"pixel_size": pixel_size[0], "pixel_unit": pixel_size[1]}
-    run = _Run(events, view, settings.device, about, cancelled)
+    run = _Run(events, view, settings, about, save_to, cancelled)
     try:
         yield from run.tell()
         finished = run.finished
         if finished is not None and save_to is not None:
             yield _save(finished.model, save_to)
     except GeneratorExit:  # the viewer was closed: nobody listens any more
-        if save_to is not None:
-            run.save_unheard(save_to)
+        run.save_unheard()
         raise
     if finished is not None and view is not None and finished.reason != "stopped":
         # What was seen last may be another network than the one that is delivered.
@@ -145,34 +146,41 @@ class _Run:
         self,
         events: Iterator[Any],
         view: Callable[[int], View | None] | None,
-        device: Literal["auto", "cpu", "cuda", "mps"],
+        settings: TrainSettings,
         about: dict[str, Any],
+        save_to: Path | None,
         cancelled: Callable[[], bool] | None,
     ) -> None:
         self.finished: TrainingFinished | None = None
         self._events = events
         self._view = view
-        self._device = device
+        self._settings = settings
         self._about = about
+        self._save_to = save_to
         self._cancelled = cancelled
         self._diameter: float | None = None
         self._learned = False
         self._start, self._spent = time.perf_counter(), 0.0
+        self._kept = self._start
 
     def tell(self) -> Generator[Any, None, None]:
         """Yield what happens, and previews while there is time for them."""
         for event in self._events:
             yield self._take(event)
-            if isinstance(event, Validation) and self._time_to_look():
+            if not isinstance(event, Validation):
+                continue
+            self._keep(event)
+            if self._time_to_look():
                 before = time.perf_counter()
                 preview = self.preview(event.model, event.step)
                 self._spent += time.perf_counter() - before
                 if preview is not None:
                     yield preview
 
-    def save_unheard(self, path: Path) -> None:
+    def save_unheard(self) -> None:
         """End a training that was stopped in order, and write the best model so far."""
-        if not (self._learned and self._stopped()):
+        path = self._save_to
+        if path is None or not (self._learned and self._stopped()):
             return
         for event in self._events:
             self._take(event)
@@ -188,7 +196,18 @@ class _Run:
         """Return the view as a network segments it; None where there is nothing to show."""
         if self._view is None:
             return None
-        return _preview(model, step, self._view, self._diameter, self._device, self._cancelled)
+        device = self._settings.device
+        return _preview(model, step, self._view, self._diameter, device, self._cancelled)
+
+    def _keep(self, event: Validation) -> None:
+        """Write the best network so far now and then, in case that nothing comes of the rest."""
+        now = time.perf_counter()
+        if self._save_to is None or not event.best or now - self._kept < KEEP_SECONDS:
+            return
+        self._kept = now
+        training = {"unfinished": True, "steps": event.step, "settings": self._settings.to_dict()}
+        # What is wrong with the place is said at the end.
+        _save(replace(event.model, **self._about, training=training), self._save_to)
 
     def _take(self, event: Any) -> Any:
         """Remember what is needed later; return the event as listeners get it."""
