@@ -12,13 +12,13 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QVBoxL
 from napari_unet.core.errors import AnnotationError, InputError
 from napari_unet.io.grid import common_pixel_size
 from napari_unet.widgets._annotation_layer import is_annotation_candidate
+from napari_unet.widgets._exported import grid_of
 from napari_unet.widgets._label_plane import boxes_on_plane, counts_blank
 from napari_unet.widgets._source import pixel_size, source_of
 from napari_unet.widgets._streaming_layer import allocate
 from napari_unet.widgets.channel_axis import ChannelAxis
 from napari_unet.widgets.layer_chooser import LayerChooser
 from napari_unet.widgets.session import Session, same_layer
-from napari_unet.widgets.writers import grid_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
