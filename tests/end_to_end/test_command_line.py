@@ -281,10 +281,10 @@ def test_an_image_too_large_for_memory_does_not_stop_the_others(
         tifffile.imwrite(tmp_path / f"{name}.tif", plane)
     read = segment.read_channel
 
-    def read_channel(path, channel):
+    def read_channel(path, *arguments):
         if path.name == "b.tif":
             raise MemoryError
-        return read(path, channel)
+        return read(path, *arguments)
 
     monkeypatch.setattr(segment, "read_channel", read_channel)
     out = tmp_path / "out"
