@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from benchmarks.mixture import SHARES, Mixed, append, delivered_with, read, text
 
-from napari_unet.core import delivery, fine_tuning
+from napari_unet.core import delivery
 
 BASE = Mixed("SEM", 0, 20, 150, 0.0, 0.8, 0.3, 50, 25, 25, 40, 30, 30)
 
@@ -23,8 +23,9 @@ def test_results_come_back_from_the_file(tmp_path: Path) -> None:
 
 
 def all_shares(base: Mixed, **changed: int) -> list[Mixed]:
-    """Return one case; the loss rises with the share, so 0.2 is chosen."""
-    found = [replace(base, share=share, loss=1 + share) for share in SHARES]
+    """Return one case; loss and quality are best at 0.2."""
+    found = [replace(base, share=share, loss=1, quality=0) for share in SHARES]
+    found = [replace(one, loss=0.5, quality=1) if one.share == 0.2 else one for one in found]
     return [replace(one, **changed) if one.share == 0.2 else one for one in found]
 
 
@@ -33,7 +34,7 @@ def test_changes_are_those_of_the_same_case() -> None:
     report = text(
         [*all_shares(BASE, tp50=60, fn50=15), *all_shares(other, tp50=80, fn50=20)],
     )
-    for name in ("0.2", "chosen by the loss"):
+    for name in ("0.2", "of least loss", "of best cells"):
         line = next(line for line in report.splitlines() if line.startswith(f"| {name} |"))
         assert line == f"| {name} | -0.050 | -0.200 | 1 | 1 | +0.000 |"
     assert "| 0.7 | +0.000 | +0.000 | 0 | 0 | +0.000 |" in report
@@ -51,12 +52,12 @@ def test_a_share_is_delivered_whatever_the_guard_says(
             name: delivery.margin(name, 1.0, held_back=True)
             for name in ("base", "mixture", "tuned")
         }
-        asked.update(share=fine_tuning.MIXTURE, first=min(margins, key=margins.__getitem__))
+        asked.update(share=delivery.MIXTURE, first=min(margins, key=margins.__getitem__))
         return arguments[0]
 
-    before = delivery.margin, fine_tuning.MIXTURE
+    before = delivery.margin, delivery.MIXTURE
     monkeypatch.setattr(delivery, "deliver", deliver)
     assert delivered_with(share, "model") == "model"
     assert asked["first"] == {0.0: "base", 1.0: "tuned"}.get(share, "mixture")
     assert asked["first"] != "mixture" or asked["share"] == share
-    assert (delivery.margin, fine_tuning.MIXTURE) == before
+    assert (delivery.margin, delivery.MIXTURE) == before

@@ -42,8 +42,7 @@ def weights(value: float) -> dict[str, torch.Tensor]:
     return {"w": torch.full((2,), value)}
 
 
-@pytest.mark.parametrize("held_back", [False, True])
-def test_the_base_is_mixed_with_what_training_reached_in_the_end(held_back: bool) -> None:
+def test_the_base_is_mixed_with_what_training_reached_in_the_end() -> None:
     base = Candidate("base", weights(0.0), EQUAL, quality(EQUAL))
     start: Any = type("Start", (), {"net": torch.nn.Identity()})
     run: Any = FakeRun(9, weights(2.0), weights(4.0), 0.7, start)
@@ -52,7 +51,7 @@ def test_the_base_is_mixed_with_what_training_reached_in_the_end(held_back: bool
         return Candidate(name, found, EQUAL, quality(EQUAL))
 
     def candidates(base: Candidate | None) -> list[tuple[str, float]]:
-        found = delivery._candidates(run, base, judged, held_back=held_back)
+        found = delivery._candidates(run, base, judged)
         return [(one.name, float(next(iter(one.weights.values()), [nan])[0])) for one in found]
 
     mixed = ("mixture", pytest.approx(2 * MIXTURE))

@@ -15,7 +15,6 @@ from napari_unet.core.fine_tuning import (
     TRUSTWORTHY,
     Anchor,
     Candidate,
-    best_mixture,
     explain,
     freeze_norm,
     margin,
@@ -134,20 +133,6 @@ def test_a_mixture_lies_between_base_and_tuned_weights() -> None:
             else:
                 assert torch.equal(value, tuned[name])
     assert all(torch.equal(v, base[k]) for k, v in mixture(base, base, 0.5).items())
-
-
-@pytest.mark.parametrize(
-    ("loss", "expected"), [(1.05, 0.2), (1.01, 0.35), (0.5, 0.35), (math.nan, 0.35)]
-)
-def test_where_the_loss_on_cells_held_back_rises_fewer_tuned_weights_are_taken(
-    loss: float, expected: float
-) -> None:
-    def judged(share: float) -> Candidate:
-        found = Scores(0.5, 0.5, 0.5, 0.5, {0.0: 2.0, 0.2: 2.0, 0.35: 2 * loss}[share])
-        return Candidate(f"{share}", {}, found, 0.5)
-
-    assert best_mixture(judged(0.0), judged, held_back=True).name == f"{expected}"
-    assert best_mixture(judged(0.0), judged, held_back=False).name == "0.35"
 
 
 # --- batch norm --------------------------------------------------------------------------------

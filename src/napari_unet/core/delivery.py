@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.events import Scores
-from napari_unet.core.fine_tuning import Candidate, best_mixture, explain, margin, mixture
+from napari_unet.core.fine_tuning import MIXTURE, Candidate, explain, margin, mixture
 from napari_unet.core.judging import fit_thresholds, judge, predict_regions, quality
 from napari_unet.core.model import Model
 from napari_unet.core.optimization import Optimization, Weights
@@ -59,7 +59,7 @@ def deliver(
     known = None
     if base is not None and before is not None:
         known = Candidate("base", base.net.state_dict(), before, quality(before))
-    candidates = _candidates(run, known, judged, held_back=held_back)
+    candidates = _candidates(run, known, judged)
     best = max(
         candidates,
         key=lambda one: (
@@ -97,8 +97,8 @@ def _judged_on(data: PreparedData, settings: TrainSettings) -> str:
 def cost_in_judgements(data: PreparedData, regions: Sequence[JudgedRegion]) -> float:
     """Return how many times as long :func:`deliver` takes as judging one model on ``regions``."""
     fitted = _cost(_fitted_regions(data, regions, _MOST_FITTED_PIXELS)) / _cost(regions)
-    # Two trained candidates and up to two mixtures, then predicting again to try thresholds.
-    return 4 + 1.4 * fitted + 1
+    # Two trained candidates and their mixture, then predicting once more and trying thresholds.
+    return 3 + 1.4 * fitted + 1
 
 
 def _fitted_regions(
@@ -115,8 +115,6 @@ def _candidates(
     run: Optimization,
     base: Candidate | None,
     judged: Callable[[str, Weights], Candidate],
-    *,
-    held_back: bool,
 ) -> list[Candidate]:
     """Return what may be delivered: base, last and best average, and base and last one mixed.
 
@@ -129,12 +127,7 @@ def _candidates(
     if run.step and _is_finite(last):
         found.append(judged("tuned", last))
         if base is not None:
-            start = base.weights
-
-            def mixed(share: float) -> Candidate:
-                return judged("mixture", mixture(start, last, share))
-
-            found.append(best_mixture(base, mixed, held_back=held_back))
+            found.append(judged("mixture", mixture(base.weights, last, MIXTURE)))
     if run.step and run.best_quality is not None:
         best = {name: value.cpu() for name, value in run.best.items()}
         if _is_finite(best):

@@ -16,12 +16,9 @@ TRUSTWORTHY = 0.6
 #: Weight of the anchor term for such a base, per unit of the setting.
 ANCHOR_STRENGTH = 2.0
 #: Share of the tuned weights in the mixture that is tried in the end. Of the gain on other images
-#: nearly all comes with the first third of the way, most of the losses beyond its middle.
+#: nearly all comes with the first third of the way, most of the losses beyond its middle. The cells
+#: held back are too few to choose it for each case (``benchmarks/mixture.py``).
 MIXTURE = 0.35
-#: The share where the loss on cells held back has risen noticeably. A loss that has fallen says
-#: less: larger shares gained a little in the mean then, and lost more than 0.02 in bright field.
-CAUTIOUS_MIXTURE = 0.2
-_NOTICEABLE = 0.02
 #: A handful of cells is a noisy judge: mixed and tuned weights must win by this much (over a
 #: base that fails, over a trustworthy base) on cells held back,
 MARGINS = {"mixture": (0.0, 0.0), "tuned": (0.02, 0.5)}
@@ -97,28 +94,6 @@ class Candidate:
     weights: dict[str, Tensor]
     scores: Scores
     quality: float
-
-
-def best_mixture(
-    base: Candidate, mixed: Callable[[float], Candidate], *, held_back: bool
-) -> Candidate:
-    """Return the mixture to compare with the base.
-
-    On a handful of cells objects are found or not; the loss moves long before that. Where it
-    rises, fewer of the tuned weights are better elsewhere.
-
-    Parameters
-    ----------
-    base
-        The base with its scores on the judged cells.
-    mixed
-        Mixes a share of the tuned weights into the base and judges it.
-    held_back
-        Whether the judged cells were kept out of training. Otherwise the loss falls anyhow.
-    """
-    usual = mixed(MIXTURE)
-    risen = usual.scores.loss > (1 + _NOTICEABLE) * base.scores.loss
-    return mixed(CAUTIOUS_MIXTURE) if held_back and risen else usual
 
 
 def margin(name: str, trusted: float, *, held_back: bool) -> float:
