@@ -31,7 +31,8 @@ def write_pixels(
         If the array is computed on demand and cannot be written pixel by pixel.
     """
     # napari also writes into the picture it shows, and has none of the plane while it is hidden.
-    layer.visible = True
+    if not layer.visible:  # showing a layer gives it its last tool back, also one that is visible
+        layer.visible = True
     numbers = values.astype(layer.data.dtype)
     try:
         layer.data_setitem(places, numbers)
