@@ -123,14 +123,14 @@ def _candidates(
     what training started from.
     """
     found = [base] if base is not None else []
-    last = {name: value.cpu() for name, value in run.average.items()}
-    if run.step and _is_finite(last):
-        found.append(judged("tuned", last))
-        if base is not None:
-            found.append(judged("mixture", mixture(base.weights, last, MIXTURE)))
-    if run.step and run.best_quality is not None:
+    if run.step:
+        last = {name: value.cpu() for name, value in run.average.items()}
+        if _is_finite(last):
+            found.append(judged("tuned", last))
+            if base is not None:
+                found.append(judged("mixture", mixture(base.weights, last, MIXTURE)))
         best = {name: value.cpu() for name, value in run.best.items()}
-        if _is_finite(best):
+        if run.best_quality is not None and _is_finite(best):
             found.append(judged("tuned", best))
     return found or [judged("start", run.start.net.state_dict())]
 
