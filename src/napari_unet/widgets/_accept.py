@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_unet.core.errors import AnnotationError
 from napari_unet.widgets._annotation_layer import next_free, paintable
 from napari_unet.widgets._label_plane import plane_of
-from napari_unet.widgets._object_tools import LAZY, highest_number
+from napari_unet.widgets._object_tools import highest_number
 from napari_unet.widgets._written_pixels import write_pixels
 from napari_unet.widgets.session import METADATA_KEY
 
@@ -159,10 +159,7 @@ def _pixels(index: tuple[int, ...], plane: npt.NDArray[np.int64]) -> _Pixels:
 def _write(annotation: Labels, copies: Iterable[_Pixels]) -> None:
     """Write pixels as one step of undo."""
     places, values = zip(*copies, strict=True)
-    try:
-        write_pixels(annotation, tuple(np.concatenate(places, axis=1)), np.concatenate(values))
-    except NotImplementedError as error:
-        raise AnnotationError(LAZY.format(name=annotation.name)) from error
+    write_pixels(annotation, tuple(np.concatenate(places, axis=1)), np.concatenate(values))
 
 
 def origins(annotation: Labels) -> dict[int, str]:

@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 #: A press that moves further than this on the screen is a drag, not a click.
 _CLICK_PIXELS = 4
-#: What to do about an array that cannot be written pixel by pixel.
-LAZY = (
-    "{name!r} is computed on demand and cannot be corrected in place: press Copy to work on a "
-    "copy of it."
-)
 
 
 class ObjectTools(QObject):
@@ -248,13 +243,10 @@ class ObjectTools(QObject):
         self.said.emit(f"{name} was deleted; Ctrl+Z brings it back.")
 
     def _guarded(self, layer: Labels, action: Callable[[], Any]) -> Any:
-        """Run an edit; arrays that cannot be written pixel by pixel say so in plain words."""
+        """Run an edit; labels at several scales say in plain words that they take none."""
         if layer.multiscale:
             paintable(layer, 1)
-        try:
-            return action()
-        except NotImplementedError as error:
-            raise AnnotationError(LAZY.format(name=layer.name)) from error
+        return action()
 
     def _under_pointer(self, layer: Labels) -> int:
         viewer = self._session.viewer

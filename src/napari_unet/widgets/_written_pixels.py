@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.errors import AnnotationError
+
 if TYPE_CHECKING:
     from napari.layers import Labels
+
+#: What to do about an array that cannot be written pixel by pixel.
+_LAZY = (
+    "{name!r} is computed on demand and cannot be corrected in place: press Copy to work on a "
+    "copy of it."
+)
 
 
 def write_pixels(
@@ -27,7 +35,7 @@ def write_pixels(
 
     Raises
     ------
-    NotImplementedError
+    AnnotationError
         If the array is computed on demand and cannot be written pixel by pixel.
     """
     # napari also writes into the picture it shows, and has none of the plane while it is hidden.
@@ -36,6 +44,8 @@ def write_pixels(
     numbers = values.astype(layer.data.dtype)
     try:
         layer.data_setitem(places, numbers)
+    except NotImplementedError as error:
+        raise AnnotationError(_LAZY.format(name=layer.name)) from error
     except IndexError:
         if not np.array_equal(layer.data[places], numbers):
             raise
